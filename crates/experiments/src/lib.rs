@@ -1,0 +1,1 @@
+//! The composition: experiments as configs, plans, cells and reports.

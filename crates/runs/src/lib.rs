@@ -1,0 +1,1 @@
+//! Seeds, run directories, metrics, verdicts, plots and reports.

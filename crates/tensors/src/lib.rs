@@ -1,0 +1,1 @@
+//! What the crates on libtorch share: the C++ shim, masks, initialisers, safetensors, golden-file comparison.

@@ -1,0 +1,1 @@
+//! The training loop: optimiser, schedules, precision, checkpoints and exact resume.
