@@ -1,1 +1,76 @@
-//! Transformer blocks and whole decoder models on libtorch.
+//! Transformer blocks and whole decoder models on libtorch: Magneto, the length-extrapolatable
+//! transformer and their rivals as options of one [`DecoderConfig`], with a KV cache, generation of
+//! token ids, attention resolution, counted parameters and checkpoints.
+//!
+//! Tensors are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that its
+//! weights load by name.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use forerun_arch::{Decoder, DecoderConfig, Forward, Generation, generate};
+//! use rand::SeedableRng;
+//! use tch::{Device, Kind, Tensor};
+//!
+//! # fn main() -> Result<(), forerun_arch::Error> {
+//! // Magneto blocks with xPos positions are the default; only the sizes are chosen here.
+//! let config = DecoderConfig {
+//!     vocab_size: 64, d_model: 32, n_layers: 2, n_heads: 4, d_ff: 64, ..DecoderConfig::default()
+//! };
+//! let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+//! let model = Decoder::new(&config, &mut rng, Device::Cpu)?;
+//!
+//! let tokens = Tensor::ones([2, 10], (Kind::Int64, Device::Cpu)); // [batch, seq]
+//! let logits = model.logits(&tokens, &Forward::default())?; // [batch, seq, vocab]
+//! assert_eq!(logits.size(), [2, 10, 64]);
+//!
+//! let options = Generation { max_new_tokens: 5, temperature: 0.0, ..Generation::default() };
+//! let new = generate(&model, &[1, 2, 3], &options, &mut rng, &mut |_| ControlFlow::Continue(()))?;
+//! assert_eq!(new.len(), 5);
+//! # Ok(())
+//! # }
+//! ```
+
+mod absolute;
+mod alibi;
+mod attention;
+mod block;
+mod cache;
+mod checkpoint;
+mod config;
+mod count;
+mod decoder;
+mod embedding;
+mod error;
+mod gains;
+mod generate;
+mod init;
+mod layout;
+mod linear;
+mod mlp;
+mod mup;
+mod norm;
+mod plan;
+mod resolution;
+mod rotary;
+mod sample;
+#[cfg(test)]
+mod testing;
+
+pub use alibi::alibi_slopes;
+pub use cache::KvCache;
+pub use checkpoint::save_checkpoint;
+pub use config::{
+    Activation, DecoderConfig, Init, NormKind, NormPlacement, Parametrisation, Positions,
+};
+pub use count::{flops_per_token, n_non_embedding_params, n_params};
+pub use decoder::{Decoder, Forward};
+pub use error::{Error, Result};
+pub use gains::Gains;
+pub use generate::generate;
+pub use plan::attend;
+pub use resolution::{
+    Resolution, attention_resolution, design_curve, expected_scores, resolution_of,
+};
+pub use rotary::{Pairing, Rotary, Side, xpos_zeta};
+pub use sample::Generation;

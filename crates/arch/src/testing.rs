@@ -1,0 +1,148 @@
+//! What the tests share: small models, seeded data, and attention as a double loop.
+
+use forerun_tensors::Mask;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use tch::{Device, Kind, Tensor};
+
+use crate::config::{DecoderConfig, Init, Positions};
+use crate::decoder::Decoder;
+
+pub(crate) const CPU: Device = Device::Cpu;
+
+pub(crate) fn rng(seed: u64) -> ChaCha20Rng {
+    tch::set_num_threads(1);
+    ChaCha20Rng::seed_from_u64(seed)
+}
+
+/// Two Magneto layers with xPos whose decay is felt within a few tokens.
+pub(crate) fn tiny() -> DecoderConfig {
+    DecoderConfig {
+        vocab_size: 29,
+        d_model: 16,
+        n_layers: 2,
+        n_heads: 4,
+        d_ff: 24,
+        positions: Positions::Xpos { base: 10_000.0, gamma: 0.4, scale_base: 8.0 },
+        ..DecoderConfig::default()
+    }
+}
+
+/// A model whose biases and norms are not at their neutral values, so that a forgotten one shows.
+pub(crate) fn model(config: &DecoderConfig, seed: u64) -> Decoder {
+    let mut rng = rng(seed);
+    let config = DecoderConfig { init: Init::Torchscale, ..config.clone() };
+    let model = Decoder::new(&config, &mut rng, CPU).unwrap();
+    let _guard = tch::no_grad_guard();
+    for parameter in model.parameters().iter() {
+        if parameter.tensor.dim() == 1 {
+            let noise = normal(&parameter.tensor.size(), &mut rng) * 0.2;
+            let _ = parameter.tensor.shallow_clone().g_add_(&noise);
+        }
+    }
+    model
+}
+
+pub(crate) fn normal(shape: &[i64], rng: &mut ChaCha20Rng) -> Tensor {
+    forerun_tensors::init::normal(shape, 1.0, rng, CPU).unwrap()
+}
+
+pub(crate) fn tokens(batch: i64, seq: i64, vocab_size: i64, rng: &mut ChaCha20Rng) -> Tensor {
+    let ids: Vec<i64> = (0..batch * seq).map(|_| rng.random_range(0..vocab_size)).collect();
+    Tensor::from_slice(&ids).view([batch, seq])
+}
+
+pub(crate) fn max_diff(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.size(), b.size());
+    let diff = a.to_kind(Kind::Double) - b.to_kind(Kind::Double);
+    let worst = f64::try_from(diff.abs().max()).unwrap();
+    if worst.is_nan() { f64::INFINITY } else { worst }
+}
+
+/// Every kind of positions, with parameters that matter within a few tokens.
+pub(crate) fn all_positions() -> Vec<Positions> {
+    vec![
+        Positions::None,
+        Positions::Learned { max_seq_len: 40, offset: 2 },
+        Positions::Sinusoidal,
+        Positions::Rope { base: 100.0 },
+        Positions::Alibi,
+        Positions::Xpos { base: 10_000.0, gamma: 0.4, scale_base: 8.0 },
+    ]
+}
+
+pub(crate) fn all_masks() -> Vec<Mask> {
+    vec![
+        Mask::Causal,
+        Mask::BlockwiseCausal { block_size: 3 },
+        Mask::SlidingWindow { window: 4 },
+        Mask::SlidingWindow { window: 1 },
+    ]
+}
+
+/// The score of a query and a key (slices of one head) at two positions.
+pub(crate) type Score<'a> = &'a dyn Fn(usize, &[f64], i64, &[f64], i64) -> f64;
+
+/// Attention as a double loop in f64: `[batch, heads, seq, head_dim]`, positions from 0.
+pub(crate) fn oracle(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    sees: &dyn Fn(i64, i64) -> bool,
+    score: Score,
+) -> Tensor {
+    let (batch, heads, queries, d) = q.size4().unwrap();
+    let (_, kv_heads, keys, _) = k.size4().unwrap();
+    let rows = |x: &Tensor, b: i64, h: i64| -> Vec<Vec<f64>> {
+        Vec::try_from(x.get(b).get(h).to_kind(Kind::Double)).unwrap()
+    };
+    let mut out = Vec::new();
+    for b in 0..batch {
+        for h in 0..heads {
+            let kv = h / (heads / kv_heads);
+            let (q, k, v) = (rows(q, b, h), rows(k, b, kv), rows(v, b, kv));
+            for i in 0..queries {
+                let visible: Vec<i64> = (0..keys).filter(|&j| sees(i, j)).collect();
+                let one = |j: i64| score(h as usize, &q[i as usize], i, &k[j as usize], j);
+                let weights: Vec<f64> = visible.iter().map(|&j| one(j).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                for c in 0..d as usize {
+                    let mixed: f64 =
+                        visible.iter().zip(&weights).map(|(&j, w)| w * v[j as usize][c]).sum();
+                    out.push(mixed / total);
+                }
+            }
+        }
+    }
+    Tensor::from_slice(&out).view([batch, heads, queries, d])
+}
+
+pub(crate) fn dot(q: &[f64], k: &[f64]) -> f64 {
+    q.iter().zip(k).map(|(a, b)| a * b).sum()
+}
+
+/// LeX eq. 10 in closed form: Σᵢ Re(qᵢ·conj(kᵢ)·e^(i(m−n)θᵢ))·ζᵢ^((m−n)/scale_base) over complex pairs;
+/// pair i is channels `pair(i)`.
+pub(crate) fn rotated_dot(
+    q: (&[f64], i64),
+    k: (&[f64], i64),
+    base: f64,
+    decay: Option<(f64, f64)>,
+    pair: impl Fn(usize) -> (usize, usize),
+) -> f64 {
+    let ((q, m), (k, n)) = (q, k);
+    let distance = (m - n) as f64;
+    (0..q.len() / 2)
+        .map(|i| {
+            let (a, b) = pair(i);
+            let share = 2.0 * i as f64 / q.len() as f64;
+            let angle = distance * base.powf(-share);
+            let zeta = |(gamma, scale): (f64, f64)| {
+                ((share + gamma) / (1.0 + gamma)).powf(distance / scale)
+            };
+            let real = q[a] * k[a] + q[b] * k[b];
+            let imaginary = q[b] * k[a] - q[a] * k[b];
+            (real * angle.cos() - imaginary * angle.sin()) * decay.map_or(1.0, zeta)
+        })
+        .sum()
+}

@@ -1,0 +1,138 @@
+//! A cell: one independent unit of an experiment, and the key under which its result is kept for good.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::data::Input;
+use crate::evaluate::EvaluateLm;
+use crate::train_lm::TrainLm;
+
+/// What a worker process computes: pure data, written to `cell.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cell {
+    /// The work itself.
+    pub task: Task,
+    /// Where it runs; part of the key, since results depend on it to rounding.
+    pub machine: Machine,
+    /// The files that it reads, by name; what they hold is part of the key, where they lie is not.
+    pub inputs: BTreeMap<String, Input>,
+    /// Keys of the cells whose results it reads; part of the key.
+    pub needs: Vec<String>,
+    /// How a person calls it, `rope, seed 0`; not part of the key.
+    pub label: String,
+    /// What it says about itself in the table of results (`arm`, `seed`, …); not part of the key.
+    pub tags: BTreeMap<String, Value>,
+    /// What it is expected to cost; not part of the key.
+    pub cost: Cost,
+}
+
+/// The kinds of work there are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Task {
+    /// Trains a decoder language model.
+    TrainLm(TrainLm),
+    /// Measures a trained decoder: loss by length and mask, attention resolution, samples.
+    EvaluateLm(EvaluateLm),
+}
+
+impl Task {
+    /// The kind's name and the version of its code. **Raise the version when the code changes what it computes.**
+    fn version(&self) -> (&'static str, u32) {
+        match self {
+            Self::TrainLm(_) => ("train-lm", 1),
+            Self::EvaluateLm(_) => ("evaluate-lm", 1),
+        }
+    }
+}
+
+/// The part of the machine that a result depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// `cpu` or `cuda:N`; only the kind before the colon is part of the key.
+    pub device: String,
+    /// Threads of libtorch inside the worker.
+    pub threads: u32,
+}
+
+/// An estimate made before anything runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cost {
+    /// Parameters of the model.
+    pub n_params: i64,
+    /// Tokens that pass through it.
+    pub n_tokens: u64,
+    /// Floating-point operations.
+    pub flops: f64,
+    /// Resident memory of the worker, in bytes.
+    pub memory_bytes: u64,
+    /// What the cell leaves on disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+impl Cell {
+    /// 32 hexadecimal digits: equal for equal work, different for any difference that can change a number.
+    pub fn key(&self) -> String {
+        let (kind, version) = self.task.version();
+        let device_kind = self.machine.device.split(':').next().unwrap_or_default();
+        let held = |input: &Input| serde_json::json!([input.hash, input.tokens]);
+        let inputs: BTreeMap<&String, Value> = self.inputs.iter().map(|(name, input)| (name, held(input))).collect();
+        // serde_json's maps are sorted, so this text is canonical.
+        let identity = serde_json::json!({
+            "kind": kind,
+            "version": version,
+            "task": self.task,
+            "device": device_kind,
+            "threads": self.machine.threads,
+            "inputs": inputs,
+            "needs": self.needs,
+        });
+        let digest = Sha256::digest(identity.to_string().as_bytes());
+        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What a cell leaves behind, `result.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CellResult {
+    /// Scalars: one row of `results.parquet`.
+    pub row: BTreeMap<String, Value>,
+    /// Curves: loss against steps, perplexity against length.
+    pub series: Vec<Series>,
+    /// Text that the model wrote.
+    pub samples: Vec<Sample>,
+}
+
+/// One measured curve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Series {
+    /// What was measured, `nll/causal`.
+    pub name: String,
+    /// Abscissae.
+    pub x: Vec<f64>,
+    /// Ordinates; `null` where the value is not a number.
+    pub y: Vec<Option<f64>>,
+}
+
+/// A prompt and its continuation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// What the model was given.
+    pub prompt: String,
+    /// What it wrote.
+    pub text: String,
+    /// How it was drawn, `temperature 0.8, causal`.
+    pub settings: String,
+}
+
+#[cfg(test)]
+mod tests;

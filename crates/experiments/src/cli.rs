@@ -1,0 +1,182 @@
+//! The command line of the binary: `cargo xtask` passes its experiment commands on to it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use forerun_runs::table::{Cell, Column, Table};
+
+use crate::config::{Experiment, Overrides, Scale};
+use crate::plan::{Plan, measured_rate};
+use crate::run::{self, Resume};
+use crate::store::Store;
+use crate::{catalog, compare, data, environment, outcome, worker};
+
+/// Rerun a paper's central claim on this machine, and learn what to set.
+#[derive(Debug, Parser)]
+#[command(name = "forerun-experiments", version, max_term_width = 80)]
+struct Cli {
+    /// Where runs, cells and prepared data are kept.
+    #[arg(long, global = true, env = "FORERUN_RUNS", default_value = "runs", value_name = "DIR")]
+    runs_dir: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Experiments, one line each.
+    List,
+    /// What a run will do, cost and be able to show, without doing it.
+    Plan(Selection),
+    /// Run a whole experiment.
+    Run {
+        #[command(flatten)]
+        selection: Selection,
+        /// Go on with the newest unfinished run of this configuration, or the one in DIR.
+        #[arg(long, value_name = "DIR", num_args = 0..=1)]
+        resume: Option<Option<PathBuf>>,
+    },
+    /// Render the report of a finished run again, from its files alone.
+    Report {
+        /// The run directory.
+        dir: PathBuf,
+    },
+    /// Put runs side by side.
+    Compare {
+        /// Two or more run directories.
+        #[arg(required = true, num_args = 2..)]
+        dirs: Vec<PathBuf>,
+    },
+    /// Compute one cell (started by `run`).
+    #[command(hide = true)]
+    Worker {
+        /// The cell's folder.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Selection {
+    /// An experiment of `list`.
+    name: String,
+    /// smoke ends within a minute, small fits two cores, paper is the paper's size.
+    #[arg(long, value_enum, default_value_t)]
+    scale: Scale,
+    /// Change one setting; repeat for more. `arms.NAME.training.optimiser.lr=3e-4`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Your own text: Parquet, JSONL (.gz, .zst) or plain; a file or a glob. Repeat for more.
+    #[arg(long, value_name = "PATH")]
+    data: Vec<String>,
+    /// Seeds of every arm.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
+    /// cpu or cuda:N.
+    #[arg(long)]
+    device: Option<String>,
+    /// Worker processes at a time [default: one a core; one on a GPU].
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Where the cells are computed.
+    #[arg(long, value_enum, default_value_t)]
+    on: Executor,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Executor {
+    /// Worker processes of this machine.
+    #[default]
+    Local,
+}
+
+impl Selection {
+    fn resolve(&self) -> Result<Experiment> {
+        let overrides = Overrides {
+            scale: self.scale,
+            set: self.set.clone(),
+            data: self.data.clone(),
+            seeds: self.seeds,
+            device: self.device.clone(),
+        };
+        Experiment::resolve(&catalog::find(&self.name)?, &overrides)
+    }
+
+    fn jobs(&self, experiment: &Experiment) -> Result<usize> {
+        let Executor::Local = self.on;
+        match self.jobs {
+            Some(0) => bail!("--jobs must be at least 1, got 0"),
+            Some(jobs) => Ok(jobs),
+            None if experiment.device.starts_with("cuda") => Ok(1),
+            None => Ok((environment::cores() / experiment.threads as usize).max(1)),
+        }
+    }
+}
+
+/// Runs the command that `std::env::args` names and returns the exit status.
+pub fn main() -> i32 {
+    let cli = Cli::parse();
+    match dispatch(&cli) {
+        Ok(status) => status,
+        Err(error) => {
+            tell(&format!("error: {error:#}"));
+            1
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<i32> {
+    match &cli.command {
+        Command::List => list(),
+        Command::Plan(selection) => plan(&cli.runs_dir, selection),
+        Command::Run { selection, resume } => {
+            let experiment = selection.resolve()?;
+            let jobs = selection.jobs(&experiment)?;
+            let resume = match resume {
+                None => Resume::No,
+                Some(None) => Resume::Newest,
+                Some(Some(dir)) => Resume::Dir(dir.clone()),
+            };
+            run::run(experiment, &cli.runs_dir, jobs, resume)
+        }
+        Command::Report { dir } => {
+            outcome::render(dir)?;
+            say(&format!("{}\n{}", dir.join("report.html").display(), dir.join("report.md").display()));
+            Ok(0)
+        }
+        Command::Compare { dirs } => {
+            say(&compare::compare(dirs)?);
+            Ok(0)
+        }
+        Command::Worker { dir } => Ok(worker::work(dir)),
+    }
+}
+
+fn list() -> Result<i32> {
+    let columns = vec![Column::text("experiment"), Column::text("asks")];
+    let rows = catalog::CATALOG.iter().map(|entry| vec![Cell::from(entry.name), Cell::from(entry.summary())]);
+    say(&Table { caption: String::new(), columns, rows: rows.collect() }.to_terminal(80));
+    say("cargo xtask plan NAME            what a run does and costs\ncargo xtask run-experiment NAME  run it");
+    Ok(0)
+}
+
+fn plan(runs_dir: &Path, selection: &Selection) -> Result<i32> {
+    let experiment = selection.resolve()?;
+    let jobs = selection.jobs(&experiment)?;
+    let prepared = data::prepare(&experiment, runs_dir)?;
+    let plan = Plan::new(&experiment, &prepared)?;
+    let cells = runs_dir.join("cells");
+    let text = plan.describe(&experiment, &Store::new(&cells), jobs, measured_rate(&cells))?;
+    say(&format!("{text}\ndata\n{}", prepared.describe()));
+    Ok(0)
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of a command")]
+pub(crate) fn say(text: &str) {
+    println!("{}", text.trim_end());
+}
+
+#[expect(clippy::print_stderr, reason = "a message to the person at the terminal")]
+pub(crate) fn tell(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,68 @@
+use super::*;
+use crate::catalog::{CATALOG, find};
+
+fn resolve(overrides: &Overrides) -> Result<Experiment> {
+    Experiment::resolve(&find("quickstart").unwrap(), overrides)
+}
+
+fn set(assignments: &[&str]) -> Overrides {
+    Overrides { set: assignments.iter().map(|text| (*text).to_owned()).collect(), ..Overrides::default() }
+}
+
+#[track_caller]
+fn check_refused(assignment: &str, expected: &str) {
+    let message = format!("{:#}", resolve(&set(&[assignment])).unwrap_err());
+    assert!(message.contains(expected), "{assignment}: {message}");
+}
+
+#[test]
+fn every_experiment_resolves_at_every_scale_and_survives_its_own_toml() {
+    for entry in CATALOG {
+        for scale in [Scale::Smoke, Scale::Small, Scale::Paper] {
+            let experiment = Experiment::resolve(entry, &Overrides { scale, ..Overrides::default() }).unwrap();
+            let text = toml::to_string(&experiment).unwrap();
+            assert_eq!(Experiment::parse(&text).unwrap(), experiment, "{} at {scale:?}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn every_number_of_a_claim_says_where_it_comes_from() {
+    for entry in CATALOG {
+        for line in entry.toml.lines().filter(|line| line.starts_with("seed_sd")) {
+            assert!(line.contains("# ours") || line.contains("# paper"), "{}: {line}", entry.name);
+        }
+    }
+}
+
+#[test]
+fn arms_start_from_the_base_and_keep_their_own() {
+    let Body::LengthExtrapolation(body) = resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body;
+    let arm = |name: &str| body.arms.iter().find(|arm| arm.name == name).unwrap();
+    assert_eq!(arm("rope").training.optimiser.lr, 0.5);
+    assert_ne!(arm("xpos").training.optimiser.lr, 0.5);
+    assert_eq!(arm("rope").model.d_model, arm("xpos").model.d_model);
+    assert_ne!(arm("rope").model.positions, arm("xpos").model.positions);
+}
+
+#[test]
+fn the_users_text_replaces_the_embedded_one() {
+    let overrides = Overrides { data: vec!["a.txt".to_owned()], seeds: Some(7), ..Overrides::default() };
+    let experiment = resolve(&overrides).unwrap();
+    assert_eq!(experiment.data.embedded, None);
+    assert!(experiment.data.paths[0].is_absolute() && experiment.data.paths[0].ends_with("a.txt"));
+    assert_eq!(experiment.seeds, 7);
+}
+
+#[test]
+fn mistakes_are_refused_by_name() {
+    check_refused("seeds=0", "seeds must be at least 1, got 0");
+    check_refused("evaluation.ratios=[2, 1]", "evaluation.ratios must begin with 1 and ascend, got [2, 1]");
+    check_refused("evaluation.rations=[1]", "unknown field `rations`");
+    check_refused("arms.rope.model.n_haeds=2", "unknown field `n_haeds`");
+    check_refused("sedes=3", "unknown field `sedes`");
+    check_refused("data.validation_fraction=1.5", "data.validation_fraction must lie between 0 and 1, got 1.5");
+    check_refused("claims.rope-degrades.a.arm=alibi", "claim `rope-degrades` measures the arm `alibi`, which does not");
+    check_refused("claims.rope-degrades.rule.confidence=2", "claim `rope-degrades`: confidence must be between 0.5 and 1");
+    check_refused("seeds=many", "seeds");
+}

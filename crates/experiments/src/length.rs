@@ -1,0 +1,114 @@
+//! `length-extrapolation`: train models that differ in positions and norm, then read them far beyond the length
+//! they were trained at, with ordinary and with blockwise causal attention.
+//!
+//! Sun et al. 2022, *A Length-Extrapolatable Transformer*, arXiv:2212.10554. Blockwise causal attention exists at
+//! inference only, so one trained model serves both masks. Lengths are multiples of the training length, and the
+//! same validation tokens are read at each of them.
+
+mod plan;
+mod report;
+
+use anyhow::{Result, bail};
+use forerun_arch::DecoderConfig;
+use forerun_train::TrainConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Experiment;
+
+pub(crate) use plan::cells;
+pub(crate) use report::{recommendation, report};
+
+/// The part of the configuration that is this kind's own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LengthConfig {
+    /// The models to compare.
+    pub arms: Vec<Arm>,
+    /// What is measured on each.
+    pub evaluation: EvaluationConfig,
+    /// What each model writes.
+    pub samples: SamplesConfig,
+}
+
+/// One model, trained once a seed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arm {
+    /// Short and stable, `xpos`.
+    pub name: String,
+    /// How a report calls it, `Magneto + xPos`.
+    pub label: String,
+    /// The model; `vocab_size` comes from the tokenizer.
+    pub model: DecoderConfig,
+    /// How it is trained.
+    pub training: TrainConfig,
+}
+
+/// What is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Lengths in multiples of the training length, ascending, the first 1.
+    pub ratios: Vec<i64>,
+    /// Validation tokens read at each length.
+    pub n_tokens: u64,
+    /// Lengths, as above, at which attention resolution is measured; may be empty.
+    pub resolution_ratios: Vec<i64>,
+    /// Sequences that the attention resolution is averaged over.
+    pub resolution_sequences: i64,
+}
+
+/// What each model writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplesConfig {
+    /// Prompts cut from the validation text.
+    pub n_prompts: u64,
+    /// Tokens of each.
+    pub prompt_tokens: i64,
+    /// Tokens written after it.
+    pub new_tokens: usize,
+    /// 0 takes the likeliest token.
+    pub temperature: f64,
+    /// The smallest set of tokens with this probability is drawn from.
+    pub top_p: f64,
+}
+
+impl LengthConfig {
+    /// Checks what no single field can know.
+    pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
+        if self.arms.is_empty() {
+            bail!("`arms` is empty");
+        }
+        let ratios = &self.evaluation.ratios;
+        if ratios.first() != Some(&1) || !ratios.is_sorted_by(|a, b| a < b) {
+            bail!("evaluation.ratios must begin with 1 and ascend, got {ratios:?}");
+        }
+        if let Some(ratio) = self.evaluation.resolution_ratios.iter().find(|ratio| !ratios.contains(ratio)) {
+            bail!("evaluation.resolution_ratios: {ratio} is not among evaluation.ratios");
+        }
+        for claim in &experiment.claims {
+            for measure in [&claim.a, &claim.b] {
+                if !self.arms.iter().any(|arm| arm.name == measure.arm) {
+                    bail!("claim `{}` measures the arm `{}`, which does not exist", claim.name, measure.arm);
+                }
+                if !ratios.iter().any(|&ratio| ratio as f64 == measure.at) {
+                    bail!("claim `{}` measures at {}, which is not among evaluation.ratios", claim.name, measure.at);
+                }
+            }
+        }
+        let seq_len = self.training_length();
+        if self.arms.iter().any(|arm| arm.training.seq_len != seq_len) {
+            bail!("every arm must have the same training.seq_len");
+        }
+        if seq_len % 2 != 0 {
+            bail!("training.seq_len must be even (blocks are half of it), got {seq_len}");
+        }
+        Ok(())
+    }
+
+    /// The length that every arm is trained at, in tokens.
+    pub(crate) fn training_length(&self) -> i64 {
+        self.arms.first().map_or(0, |arm| arm.training.seq_len)
+    }
+}

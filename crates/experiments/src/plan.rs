@@ -1,0 +1,144 @@
+//! The plan of an experiment: its cells, what they will cost here, and what the design can detect.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use forerun_runs::report::rule_in_words;
+use forerun_runs::verdict::detectable_effect;
+
+use crate::cell::Cell;
+use crate::config::{Body, Experiment};
+use crate::data::Prepared;
+use crate::length;
+use crate::store::Store;
+
+/// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
+/// decoder of 0.1 million parameters reaches on one core.
+const ASSUMED_FLOPS_PER_SEC: f64 = 8e9;
+
+/// The cells of one experiment, in the order in which they should run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Every cell with its key.
+    pub cells: Vec<PlannedCell>,
+}
+
+/// A cell and where its result will lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedCell {
+    /// Its key in the store.
+    pub key: String,
+    /// The work.
+    pub cell: Cell,
+}
+
+impl PlannedCell {
+    /// Computes the key of `cell`.
+    pub fn new(cell: Cell) -> Self {
+        Self { key: cell.key(), cell }
+    }
+}
+
+/// The speed that a plan reckons with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// FLOP/s of one worker.
+    pub flops_per_sec: f64,
+    /// Finished cells that it was measured on; 0 if it is an assumption.
+    pub n_cells: usize,
+}
+
+impl Plan {
+    /// Lays out the cells of `experiment` on `data`.
+    ///
+    /// # Errors
+    /// If the configuration does not fit the data (text too short, a length beyond the model's).
+    pub fn new(experiment: &Experiment, data: &Prepared) -> Result<Self> {
+        let cells = match &experiment.body {
+            Body::LengthExtrapolation(body) => length::cells(experiment, body, data)?,
+        };
+        Ok(Self { cells })
+    }
+
+    /// Floating-point operations of the cells that `store` lacks.
+    pub fn flops_left(&self, store: &Store) -> f64 {
+        self.cells.iter().filter(|planned| !store.is_done(&planned.key)).map(|planned| planned.cell.cost.flops).sum()
+    }
+
+    /// What `plan NAME` prints: what will be done, what it costs, what it can show.
+    pub fn describe(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> Result<String> {
+        let mut text = format!("{}: {}\n\n", experiment.name, experiment.summary);
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "  {name:<12} {value}");
+        };
+        let done = self.cells.iter().filter(|planned| store.is_done(&planned.key)).count();
+        let total = |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).sum::<f64>();
+        let largest = |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).fold(0.0, f64::max);
+        let jobs = jobs.min(self.cells.len()).max(1);
+        line("paper", experiment.paper.clone());
+        line("cells", format!("{} ({done} there already), {jobs} at a time", self.cells.len()));
+        line("parameters", format!("{} in the largest model", quantity(largest(|cell| cell.cost.n_params as f64))));
+        line("tokens", quantity(total(|cell| cell.cost.n_tokens as f64)));
+        line("compute", format!("{}FLOP", quantity(total(|cell| cell.cost.flops))));
+        line("time", self.time(experiment, store, jobs, rate));
+        line("memory", format!("{}B", quantity(jobs as f64 * largest(|cell| cell.cost.memory_bytes as f64))));
+        line("disk", format!("{}B", quantity(total(|cell| cell.cost.disk_bytes as f64))));
+        text.push_str(&claims(experiment)?);
+        Ok(text)
+    }
+
+    fn time(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> String {
+        let minutes = self.flops_left(store) / rate.flops_per_sec / jobs as f64 / 60.0;
+        let basis = match rate.n_cells {
+            0 => "an assumption until a cell has run here".to_owned(),
+            n => format!("measured on {n} cells here"),
+        };
+        let speed = quantity(rate.flops_per_sec);
+        format!(
+            "about {minutes:.1} min of {} allowed on two cores\n{:15}({speed}FLOP/s a worker, {basis})",
+            experiment.minutes, ""
+        )
+    }
+}
+
+fn claims(experiment: &Experiment) -> Result<String> {
+    let mut text = String::from("\nclaims\n");
+    for claim in &experiment.claims {
+        let _ = writeln!(text, "  {}: {}", claim.name, claim.statement);
+        let _ = writeln!(text, "    rule: {}", rule_in_words(&claim.rule));
+        let n_seeds = usize::try_from(experiment.seeds).unwrap_or(usize::MAX);
+        let effect = match detectable_effect(&claim.rule, n_seeds, claim.seed_sd)? {
+            Some(effect) => format!("{effect:.3} (at a noise of {} between seeds)", claim.seed_sd),
+            None => format!("unpowered with {n_seeds} seeds; the verdict will be `inconclusive`"),
+        };
+        let _ = writeln!(text, "    smallest effect it can detect: {effect}");
+    }
+    Ok(text)
+}
+
+/// The median speed of the training cells in `store`.
+pub fn measured_rate(store: &Path) -> Rate {
+    let mut rates: Vec<f64> = std::fs::read_dir(store)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|key| Store::new(store).result(&key).ok()?)
+        .filter_map(|result| result.row.get("flops_per_sec")?.as_f64())
+        .filter(|rate| rate.is_finite() && *rate > 0.0)
+        .collect();
+    rates.sort_by(f64::total_cmp);
+    match rates.get(rates.len() / 2) {
+        Some(&flops_per_sec) => Rate { flops_per_sec, n_cells: rates.len() },
+        None => Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC, n_cells: 0 },
+    }
+}
+
+/// `1.23 M`, with the unit's letter to follow.
+pub(crate) fn quantity(value: f64) -> String {
+    const PREFIXES: [(f64, &str); 6] = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match PREFIXES.iter().find(|(scale, _)| value.abs() >= *scale) {
+        Some((scale, prefix)) => format!("{:.1} {prefix}", value / scale),
+        None => format!("{value:.0} "),
+    }
+}

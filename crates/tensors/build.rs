@@ -1,0 +1,28 @@
+//! Compiles the C++ shim against the libtorch that torch-sys found.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::exit;
+
+fn main() {
+    println!("cargo:rerun-if-changed=src/shim.cpp");
+    println!("cargo:rerun-if-changed=src/shim.h");
+    println!("cargo:rerun-if-changed=build.rs");
+    // torch-sys has `links = "tch"` and tells its dependants where the libraries are.
+    let lib = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from);
+    let Some(root) = lib.as_deref().and_then(|lib| lib.parent()) else {
+        println!(
+            "cargo:error=torch-sys did not say where libtorch is; run `cargo xtask setup` or set LIBTORCH"
+        );
+        exit(1);
+    };
+    let include = root.join("include");
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++20").opt_level(2).warnings(true).extra_warnings(true);
+    build.define("_GLIBCXX_USE_CXX11_ABI", "1");
+    // As system headers, so that warnings are about our file only.
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        build.flag("-isystem").flag(folder);
+    }
+    build.file("src/shim.cpp").compile("forerun_tensors_shim");
+}

@@ -1,0 +1,161 @@
+//! `state.json`: everything of a checkpoint that is not a tensor, sealed with its own SHA-256.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use forerun_tensors::{generator_state, set_generator_state};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tch::{Device, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Raised when the meaning of a field changes.
+const FORMAT: u32 = 1;
+
+/// Where a run stands. Indices are global, so that any number of ranks can go on from it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Version of this file's format.
+    pub format: u32,
+    /// Updates done.
+    pub step: u64,
+    /// Global index of the first row that has not been trained on.
+    pub next_row: u64,
+    /// Tokens predicted so far.
+    pub tokens: u64,
+    /// Loss of the last update, nats per token.
+    pub loss: Option<f64>,
+    /// Loss of the last evaluation, nats per token.
+    pub eval_loss: Option<f64>,
+    /// What decides the numbers of the run, its schedule included: dotted field → value.
+    pub config: BTreeMap<String, Value>,
+    /// State of libtorch's generators: device → hex.
+    pub generators: BTreeMap<String, String>,
+    /// Length in bytes of every log when the checkpoint was written.
+    pub log_offsets: BTreeMap<String, u64>,
+    /// SHA-256 of `model.safetensors`, hex.
+    pub model_sha256: String,
+    /// SHA-256 of `optimizer.safetensors`, hex.
+    pub optimizer_sha256: String,
+}
+
+/// The file: the state and the hash of its compact JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sealed {
+    state: State,
+    sha256: String,
+}
+
+impl State {
+    /// A state without progress, tensors or generators, to be filled with struct update syntax.
+    pub(crate) fn of_config(config: BTreeMap<String, Value>) -> Self {
+        Self {
+            format: FORMAT,
+            step: 0,
+            next_row: 0,
+            tokens: 0,
+            loss: None,
+            eval_loss: None,
+            config,
+            generators: BTreeMap::new(),
+            log_offsets: BTreeMap::new(),
+            model_sha256: String::new(),
+            optimizer_sha256: String::new(),
+        }
+    }
+
+    /// Reads and verifies `path`.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = fs::read(path).map_err(|error| Error::damaged(path, error))?;
+        let Sealed { state, sha256 } =
+            serde_json::from_slice(&bytes).map_err(|error| Error::damaged(path, error))?;
+        if state.seal(path)? != sha256 {
+            return Err(Error::damaged(path, "its contents do not match its own SHA-256"));
+        }
+        if state.format != FORMAT {
+            let reason = format!("format {} is not format {FORMAT}", state.format);
+            return Err(Error::damaged(path, reason));
+        }
+        Ok(state)
+    }
+
+    /// Writes and flushes `path`, which lies in a folder that nobody reads yet.
+    pub(crate) fn write(self, path: &Path) -> Result<()> {
+        let sha256 = self.seal(path)?;
+        let mut bytes = serde_json::to_vec_pretty(&Sealed { state: self, sha256 })
+            .map_err(|error| Error::io("write", path)(error.into()))?;
+        bytes.push(b'\n');
+        File::create(path)
+            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
+            .map_err(Error::io("write", path))
+    }
+
+    /// The first field in which this state's configuration differs from `config`: its path, the value here, and
+    /// the value there.
+    pub(crate) fn difference(
+        &self,
+        config: &BTreeMap<String, Value>,
+    ) -> Option<(String, String, String)> {
+        let text = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
+        self.config
+            .keys()
+            .chain(config.keys())
+            .find(|field| self.config.get(*field) != config.get(*field))
+            .map(|field| (field.clone(), text(self.config.get(field)), text(config.get(field))))
+    }
+
+    fn seal(&self, path: &Path) -> Result<String> {
+        let bytes = serde_json::to_vec(self).map_err(|error| Error::damaged(path, error))?;
+        Ok(hex(&Sha256::digest(bytes)))
+    }
+}
+
+/// States of the CPU's generator and of `device`'s, as hex.
+pub(crate) fn generator_states(device: Device) -> Result<BTreeMap<String, String>> {
+    let mut states = BTreeMap::new();
+    for device in [Device::Cpu, device] {
+        let state = generator_state(device)?.f_to_device(Device::Cpu)?;
+        states.insert(name(device), hex(&Vec::<u8>::try_from(&state)?));
+    }
+    Ok(states)
+}
+
+/// Puts the generators of the CPU and of `device` back, as far as `states` has them.
+pub(crate) fn restore_generators(states: &BTreeMap<String, String>, device: Device) -> Result<()> {
+    for device in [Device::Cpu, device] {
+        if let Some(bytes) = states.get(&name(device)).and_then(|text| from_hex(text)) {
+            set_generator_state(device, &Tensor::f_from_slice(&bytes)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let pair = |i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+use super::*;
+
+#[test]
+fn generators_survive_as_text() {
+    let before = generator_states(Device::Cpu).unwrap();
+    assert_eq!(before.keys().collect::<Vec<_>>(), ["cpu"]);
+    let draw = || Vec::<f32>::try_from(Tensor::rand([4], (tch::Kind::Float, Device::Cpu))).unwrap();
+    let first = draw();
+    restore_generators(&before, Device::Cpu).unwrap();
+    assert_eq!(draw(), first);
+}
+
+#[test]
+fn hex_goes_both_ways() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    assert_eq!(from_hex(&hex(&bytes)).unwrap(), bytes);
+    assert_eq!(hex(&[0, 10, 255]), "000aff");
+    assert!(from_hex("0g").is_none() && from_hex("abc").is_none());
+}
+
+#[test]
+fn the_first_differing_field_is_named_with_both_values() {
+    let config = |pairs: &[(&str, f64)]| -> BTreeMap<String, Value> {
+        pairs.iter().map(|&(field, value)| (field.to_owned(), value.into())).collect()
+    };
+    let state = State::of_config(config(&[("a", 1.0), ("b", 2.0)]));
+    assert_eq!(state.difference(&config(&[("a", 1.0), ("b", 2.0)])), None);
+    let found = |pairs| state.difference(&config(pairs)).unwrap();
+    assert_eq!(found(&[("a", 1.0), ("b", 3.0)]), ("b".into(), "2.0".into(), "3.0".into()));
+    assert_eq!(found(&[("a", 1.0)]), ("b".into(), "2.0".into(), "nothing".into()));
+    let more = &[("a", 1.0), ("b", 2.0), ("c", 0.0)];
+    assert_eq!(found(more), ("c".into(), "nothing".into(), "0.0".into()));
+}
+
+#[test]
+fn another_format_and_unknown_fields_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let state = State { format: 2, ..State::of_config(BTreeMap::new()) };
+    state.write(&path).unwrap();
+    let reason = State::read(&path).unwrap_err().to_string();
+    assert!(reason.ends_with("is damaged: format 2 is not format 1"), "{reason}");
+    let text = std::fs::read_to_string(&path).unwrap().replace("\"tokens\"", "\"token\"");
+    std::fs::write(&path, text).unwrap();
+    let reason = State::read(&path).unwrap_err().to_string();
+    assert!(reason.contains("unknown field `token`"), "{reason}");
+}

@@ -1,0 +1,77 @@
+use expect_test::{Expect, expect};
+
+use super::*;
+use crate::schedule::DecayShape;
+
+fn sound() -> TrainConfig {
+    serde_json::from_str(
+        r#"{"seq_len": 8, "batch_size": 4, "micro_batch_size": 2, "steps": 10, "optimiser": {"lr": 0.01}}"#,
+    )
+    .unwrap()
+}
+
+fn check(change: impl FnOnce(&mut TrainConfig), expected: Expect) {
+    let mut config = sound();
+    config.validate().unwrap();
+    change(&mut config);
+    expected.assert_eq(&config.validate().unwrap_err().to_string());
+}
+
+#[test]
+fn each_field_out_of_range_is_refused_by_name() {
+    check(|c| c.seq_len = 0, expect![[""]]);
+    check(|c| c.batch_size = 0, expect![[""]]);
+    check(|c| c.micro_batch_size = 3, expect![[""]]);
+    check(|c| c.micro_batch_size = 0, expect![[""]]);
+    check(|c| c.steps = 0, expect![[""]]);
+    check(|c| c.optimiser.lr = f64::NAN, expect![[""]]);
+    check(|c| c.optimiser.beta1 = 1.0, expect![[""]]);
+    check(|c| c.optimiser.beta2 = -0.1, expect![[""]]);
+    check(|c| c.optimiser.eps = 0.0, expect![[""]]);
+    check(|c| c.optimiser.weight_decay = -1.0, expect![[""]]);
+    check(|c| c.warmup_steps = 10, expect![[""]]);
+    check(|c| c.schedule = Schedule::Cosine { final_fraction: 1.5 }, expect![[""]]);
+    let polynomial = Schedule::Polynomial { power: 0.0, final_fraction: 0.0 };
+    check(|c| c.schedule = polynomial, expect![[""]]);
+    let wsd = |decay_steps| Schedule::WarmupStableDecay {
+        decay_steps,
+        final_fraction: 0.0,
+        shape: DecayShape::Linear,
+    };
+    check(|c| (c.warmup_steps, c.schedule) = (4, wsd(7)), expect![[""]]);
+    check(|c| c.clip_norm = Some(0.0), expect![[""]]);
+    check(|c| c.loss_chunk_tokens = 0, expect![[""]]);
+    check(|c| c.keep_checkpoints = 0, expect![[""]]);
+    check(|c| c.max_loss = f64::INFINITY, expect![[""]]);
+    check(|c| c.peak_flops = Some(-1.0), expect![[""]]);
+}
+
+#[test]
+fn an_unknown_field_is_refused() {
+    let json = r#"{"seq_len": 8, "batch_size": 4, "micro_batch_size": 2, "steps": 10,
+        "optimiser": {"lr": 0.01, "momentum": 0.9}}"#;
+    let error = serde_json::from_str::<TrainConfig>(json).unwrap_err().to_string();
+    assert!(error.contains("unknown field `momentum`"), "{error}");
+}
+
+#[test]
+fn a_config_survives_json_bit_for_bit() {
+    let mut config = sound();
+    config.optimiser.lr = 0.1 + 0.2;
+    config.schedule = Schedule::Polynomial { power: 1.0 / 3.0, final_fraction: 1e-17 };
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<TrainConfig>(&json).unwrap(), config);
+}
+
+#[test]
+fn the_fingerprint_has_dotted_paths_and_leaves_out_what_changes_no_number() {
+    let mut config = sound();
+    config.schedule = Schedule::Cosine { final_fraction: 0.25 };
+    let paths = config.fingerprint().unwrap();
+    assert_eq!(paths["optimiser.lr"], 0.01);
+    assert_eq!(paths["schedule.cosine.final_fraction"], 0.25);
+    config.keep_checkpoints = 9;
+    config.checkpoint_every = 9;
+    config.peak_flops = Some(1e12);
+    assert_eq!(config.fingerprint().unwrap(), paths);
+}
