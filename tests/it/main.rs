@@ -1,1 +1,3 @@
-//! Integration tests.
+//! Integration tests: the golden checker as a command.
+
+mod golden;

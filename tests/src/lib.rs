@@ -1,1 +1,16 @@
-//! Golden.
+//! Golden vectors: files of inputs, weights and outputs from reference implementations, and the checker that
+//! holds this workspace to them. [`check_folder`] checks one folder, whose base name says whose format it has.
+//!
+//! Files are recognised by the beginning of their name and by their JSON. Sizes, options and counts come from the
+//! JSON, so that other files of the same format can be checked.
+
+mod arch;
+mod attention;
+mod decoder;
+mod decoder_config;
+mod folder;
+mod init;
+mod report;
+
+pub use folder::{FolderError, check_folder};
+pub use report::{Line, Status, exit_code};

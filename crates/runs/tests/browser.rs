@@ -29,6 +29,10 @@ fn report_opens_in_chromium() {
         for scheme in ["light", "dark"] {
             let what = format!("{width} pixels, {scheme}");
             browser.open(&page, width, height, scheme);
+            if let Some(folder) = env::var_os("FORERUN_SCREENSHOTS") {
+                let name = format!("report-{width}-{scheme}.png");
+                browser.screenshot(&PathBuf::from(folder).join(name));
+            }
             let seen = browser.evaluate(MEASURE);
             assert_eq!(seen["width"], width, "{what}");
             assert_eq!(seen["dark"], scheme == "dark", "{what}");
@@ -40,10 +44,6 @@ fn report_opens_in_chromium() {
             assert_eq!(seen["overlaps"], json!([]), "labels on top of each other at {what}");
             assert!(seen["figures"].as_u64().unwrap() >= 8, "{what}: {seen}");
             browser.check_events(&page, &what);
-            if let Some(folder) = env::var_os("FORERUN_SCREENSHOTS") {
-                let name = format!("report-{width}-{scheme}.png");
-                browser.screenshot(&PathBuf::from(folder).join(name));
-            }
         }
     }
 }

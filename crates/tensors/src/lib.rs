@@ -38,6 +38,8 @@ mod checkpoint;
 mod cross_entropy;
 mod device;
 mod error;
+#[cfg(test)]
+mod fixtures;
 mod function;
 mod generator;
 pub mod init;

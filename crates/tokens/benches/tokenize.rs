@@ -1,8 +1,9 @@
 //! Throughput of turning text into token shards, on one core.
 //!
-//! `bytes into shards` reads a file, makes ids of its bytes and writes checked shards: megabytes of text a second.
-//! `BPE` encodes with a vocabulary trained on the same book, by this crate and by the `tokenizers` library alone; the
-//! ratio of the two is printed at the end, above 1 where this crate is faster.
+//! `bytes into shards` reads a file, makes ids of its bytes and writes checked shards: megabytes of
+//! text a second. `BPE` encodes with a vocabulary trained on the same book, by this crate and by
+//! the `tokenizers` library alone; the ratio of the two is printed at the end, above 1 where this
+//! crate is faster.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark, not a library")]
 #![allow(missing_docs, reason = "criterion's macros make public items")]

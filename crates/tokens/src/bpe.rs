@@ -1,9 +1,10 @@
 //! Training a byte-level BPE vocabulary.
 //!
-//! Sennrich et al. 2016, arXiv:1508.07909, algorithm 1, over the words and the byte alphabet of GPT-2 (Radford et al.
-//! 2019). Ids 0 to 255 are the bytes themselves and 256 is `<|endoftext|>`, as in [`Tokenizer::bytes`]; merges follow
-//! from 257 on. Of equally frequent pairs the one with the smaller ids is merged first, and counts are exact, so that
-//! the vocabulary depends on the words and their counts alone: not on threads, on hashing or on the order of texts.
+//! Sennrich et al. 2016, arXiv:1508.07909, algorithm 1, over the words and the byte alphabet of
+//! GPT-2 (Radford et al. 2019). Ids 0 to 255 are the bytes themselves and 256 is `<|endoftext|>`,
+//! as in [`Tokenizer::bytes`]; merges follow from 257 on. Of equally frequent pairs the one with
+//! the smaller ids is merged first, and counts are exact, so that the vocabulary depends on the
+//! words and their counts alone: not on threads, on hashing or on the order of texts.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
@@ -37,12 +38,12 @@ pub struct BpeConfig {
 
 type Pair = (u32, u32);
 
-/// Trains a vocabulary on `texts`, such as [`documents`](crate::documents()), whose words and counts are kept in memory,
-/// not their text.
+/// Trains a vocabulary on `texts`, such as [`documents`](crate::documents()), whose words and
+/// counts are kept in memory, not their text.
 ///
 /// # Errors
-/// The first error among `texts`; [`Error::Config`] for a vocabulary below 257 or a `min_frequency` of 0, or if `texts`
-/// hold nothing at all.
+/// The first error among `texts`; [`Error::Config`] for a vocabulary below 257 or a `min_frequency`
+/// of 0, or if `texts` hold nothing at all.
 pub fn train_bpe<T: AsRef<str> + Sync>(
     texts: impl IntoIterator<Item = Result<T>>,
     config: &BpeConfig,
@@ -206,7 +207,8 @@ impl PairTable {
             if count == queued && count > 0 {
                 return Some((pair, count));
             }
-            // Counts fall without a new entry, so an entry that is too high returns with what is true now.
+            // Counts fall without a new entry, so an entry that is too high returns with what is
+            // true now.
             if 0 < count && count < queued {
                 self.queue.push((count, Reverse(pair)));
             }
@@ -226,7 +228,8 @@ fn pairs_of(word: &Word) -> impl Iterator<Item = Pair> {
     word.ids.windows(2).map(|pair| (pair[0], pair[1]))
 }
 
-/// The parts of a `tokenizer.json` that a byte-level BPE needs, in the order in which they are written.
+/// The parts of a `tokenizer.json` that a byte-level BPE needs, in the order in which they are
+/// written.
 #[derive(Serialize)]
 struct Json<'a> {
     version: &'static str,

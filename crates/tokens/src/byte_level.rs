@@ -1,7 +1,7 @@
 //! The printable alphabet in which byte-level BPE writes bytes.
 //!
-//! Radford et al. 2019 (GPT-2): a printable Latin-1 byte stands for itself; the other 68, in ascending order, are
-//! written as the characters from U+0100 on. A space thus becomes `Ġ`.
+//! Radford et al. 2019 (GPT-2): a printable Latin-1 byte stands for itself; the other 68, in
+//! ascending order, are written as the characters from U+0100 on. A space thus becomes `Ġ`.
 
 use std::sync::LazyLock;
 
@@ -27,7 +27,8 @@ pub(crate) fn to_text(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| CHARS[usize::from(byte)]).collect()
 }
 
-/// The bytes for which `token` stands; a token with any other character stands for its own UTF-8 bytes.
+/// The bytes for which `token` stands; a token with any other character stands for its own UTF-8
+/// bytes.
 pub(crate) fn to_bytes(token: &str) -> Vec<u8> {
     let bytes: Option<Vec<u8>> =
         token.chars().map(|c| BYTES.get(c as usize).copied().flatten()).collect();

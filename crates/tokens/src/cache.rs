@@ -17,15 +17,18 @@ const BUILD_VERSION: u32 = 1;
 const BATCH_BYTES: usize = 8 << 20;
 const BATCH_DOCUMENTS: usize = 4096;
 
-/// Opens the shards of `source` in `cache_dir`, or builds them first. Their file is named after a hash of the texts'
-/// bytes and of the tokenizer, so that a changed text or tokenizer gives other shards, and a moved text the same.
+/// Opens the shards of `source` in `cache_dir`, or builds them first. Their file is named after a
+/// hash of the texts' bytes and of the tokenizer, so that a changed text or tokenizer gives other
+/// shards, and a moved text the same.
 ///
-/// Safe with several processes and after a crash: builders of the same shards wait for one another, a half-written file
-/// is never taken for a whole one, and a damaged one is logged (`warn`) and built again.
+/// Safe with several processes and after a crash: builders of the same shards wait for one another,
+/// a half-written file is never taken for a whole one, and a damaged one is logged (`warn`) and
+/// built again.
 ///
 /// # Errors
-/// What [`documents`](crate::documents()) reports, [`Error::Tokenizer`] if the tokenizer fails on a text or has no end
-/// of a document, [`Error::Io`] if the cache cannot be written. Shards that were there before stay.
+/// What [`documents`](crate::documents()) reports, [`Error::Tokenizer`] if the tokenizer fails on a
+/// text or has no end of a document, [`Error::Io`] if the cache cannot be written. Shards that were
+/// there before stay.
 pub fn build_or_reuse(
     cache_dir: &Path,
     source: &TextSource,
@@ -78,7 +81,8 @@ fn reuse(path: &Path, origin: &Origin) -> Result<Option<Shards>> {
     }
 }
 
-/// Waits for the exclusive lock on the file at `path`; the operating system frees it when its holder ends, however.
+/// Waits for the exclusive lock on the file at `path`; the operating system frees it when its
+/// holder ends, however.
 fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).map_err(Error::io("create", path))?;
     file.lock().map_err(Error::io("lock", path))?;
@@ -132,7 +136,8 @@ impl Inputs {
         Ok(Self { files, states })
     }
 
-    /// Refuses files that changed between hashing and reading: the shards would bear the wrong name.
+    /// Refuses files that changed between hashing and reading: the shards would bear the wrong
+    /// name.
     fn check_unchanged(&self) -> Result<()> {
         for (file, before) in self.files.iter().zip(&self.states) {
             if state(file)? != *before {

@@ -57,12 +57,14 @@ pub struct Documents {
     done: bool,
 }
 
-/// Reads the documents of `source` as a stream: of a Parquet file a few MB at a time, of the others a document at a time.
+/// Reads the documents of `source` as a stream: of a Parquet file a few MB at a time, of the others
+/// a document at a time.
 ///
 /// # Errors
-/// At once as [`TextSource::files`]. On the way, and then it ends: [`Error::Input`] with file and row for text that is
-/// not UTF-8, a missing column or key, a value that is no string, a damaged or truncated file, a file without documents,
-/// or a filter that leaves none; [`Error::Io`] for a file that cannot be read.
+/// At once as [`TextSource::files`]. On the way, and then it ends: [`Error::Input`] with file and
+/// row for text that is not UTF-8, a missing column or key, a value that is no string, a damaged or
+/// truncated file, a file without documents, or a filter that leaves none; [`Error::Io`] for a file
+/// that cannot be read.
 pub fn documents(source: &TextSource) -> Result<Documents> {
     Ok(Documents::of_files(source, source.files()?))
 }
@@ -143,8 +145,8 @@ fn open(file: &Path, source: &TextSource) -> Result<Box<dyn Rows>> {
     })
 }
 
-/// The column that holds the text among `columns` with whether each holds strings: the named one, else one with a
-/// telling name, else the only one with strings.
+/// The column that holds the text among `columns` with whether each holds strings: the named one,
+/// else one with a telling name, else the only one with strings.
 pub(crate) fn text_column<'a>(
     columns: &[(&'a str, bool)],
     named: Option<&str>,

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Writes `contents` to a temporary file beside `path`, flushes it to the disk and renames it into place.
+/// Writes `contents` to a temporary file beside `path`, flushes it to the disk and renames it into
+/// place.
 pub(crate) fn write_atomic(path: &Path, contents: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;

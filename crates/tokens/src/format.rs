@@ -86,7 +86,8 @@ pub(crate) fn open_file(file: &Path) -> Result<File> {
     if n_bytes == 0 { Err(crate::source::empty(file)) } else { Ok(opened) }
 }
 
-/// The error for a failed read at `row`: the disk's fault if the operating system gave a number, else the stream's.
+/// The error for a failed read at `row`: the disk's fault if the operating system gave a number,
+/// else the stream's.
 pub(crate) fn read_error(file: &Path, row: u64, error: io::Error) -> Error {
     if error.raw_os_error().is_some() {
         return Error::io("read", file)(error);

@@ -1,9 +1,10 @@
 //! Text to training batches: tokenizers, token shards on disk, packing and sampling.
 //!
-//! Texts come as Parquet, JSONL or plain-text files ([`TextSource`], [`documents()`]). A [`Tokenizer`] turns them into
-//! ids: bytes, a Hugging Face `tokenizer.json`, or a byte-level BPE of one's own ([`train_bpe`]). The ids lie in one
-//! memory-mapped file that is built once and found again by its content ([`build_or_reuse`], [`Shards`]). [`Packed`] cuts
-//! them into rows for training, [`Sampler`] says which row comes when, on which rank, from any position on.
+//! Texts come as Parquet, JSONL or plain-text files ([`TextSource`], [`documents()`]). A
+//! [`Tokenizer`] turns them into ids: bytes, a Hugging Face `tokenizer.json`, or a byte-level BPE
+//! of one's own ([`train_bpe`]). The ids lie in one memory-mapped file that is built once and found
+//! again by its content ([`build_or_reuse`], [`Shards`]). [`Packed`] cuts them into rows for
+//! training, [`Sampler`] says which row comes when, on which rank, from any position on.
 //!
 //! The crate chooses no path, prints nothing and does not panic; nothing here needs libtorch.
 //!

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use crate::error::{Result, ensure};
 use crate::shard::Shards;
 
-/// Rows of `seq_len + 1` ids over the documents of shards, for a model that predicts each id from those before it.
+/// Rows of `seq_len + 1` ids over the documents of shards, for a model that predicts each id from
+/// those before it.
 ///
-/// The stream is the documents in the order given, each with its end. Row `i` holds the ids from `i · seq_len` on and
-/// the one before them, so that neighbours overlap by one and every id is predicted exactly once; the first has the
-/// end-of-document id before it, as every other document's first id has. The last `n_tokens mod seq_len` ids fill no row:
-/// [`Packed::tail`] has them.
+/// The stream is the documents in the order given, each with its end. Row `i` holds the ids from `i
+/// · seq_len` on and the one before them, so that neighbours overlap by one and every id is
+/// predicted exactly once; the first has the end-of-document id before it, as every other
+/// document's first id has. The last `n_tokens mod seq_len` ids fill no row: [`Packed::tail`] has
+/// them.
 #[derive(Clone, Debug)]
 pub struct Packed {
     shards: Arc<Shards>,
@@ -27,7 +29,8 @@ impl Packed {
     /// Packs all documents, in their order.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if `seq_len` is 0 or longer than all documents together.
+    /// [`Error::Config`](crate::Error::Config) if `seq_len` is 0 or longer than all documents
+    /// together.
     pub fn new(shards: Arc<Shards>, seq_len: usize) -> Result<Self> {
         let documents = (0..shards.n_documents()).collect();
         Self::of_documents(shards, documents, seq_len)
@@ -52,11 +55,12 @@ impl Packed {
         Self { shards, seq_len, documents, starts, part: 0..n_tokens }.checked()
     }
 
-    /// The rows over a part of the stream's ids, to keep the end of a long document apart, say. The first row begins
-    /// with the id before the part.
+    /// The rows over a part of the stream's ids, to keep the end of a long document apart, say. The
+    /// first row begins with the id before the part.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the part is not within [`Packed::n_tokens`] or shorter than `seq_len`.
+    /// [`Error::Config`](crate::Error::Config) if the part is not within [`Packed::n_tokens`] or
+    /// shorter than `seq_len`.
     pub fn part(&self, tokens: Range<u64>) -> Result<Self> {
         let want = format!("within 0..{}", self.n_tokens());
         let inside = tokens.start <= tokens.end && tokens.end <= self.n_tokens();
@@ -83,7 +87,8 @@ impl Packed {
         self.seq_len
     }
 
-    /// Ids of the stream, ends of documents included: `len() · seq_len()` in rows, the rest in the tail.
+    /// Ids of the stream, ends of documents included: `len() · seq_len()` in rows, the rest in the
+    /// tail.
     #[must_use]
     pub fn n_tokens(&self) -> u64 {
         self.part.end - self.part.start
@@ -110,7 +115,8 @@ impl Packed {
         Ok(())
     }
 
-    /// The ids that fill no row, with the one before them, like a short row; empty if there are none.
+    /// The ids that fill no row, with the one before them, like a short row; empty if there are
+    /// none.
     #[must_use]
     pub fn tail(&self) -> Vec<i64> {
         let mut tail = Vec::new();
@@ -121,7 +127,8 @@ impl Packed {
         tail
     }
 
-    /// Positions in row `index` at which a document begins: behind each end of a document but one that the row ends with.
+    /// Positions in row `index` at which a document begins: behind each end of a document but one
+    /// that the row ends with.
     ///
     /// # Errors
     /// As [`Packed::row`].

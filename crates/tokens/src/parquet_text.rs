@@ -57,7 +57,7 @@ impl ParquetReader {
                 return Err(Error::input(file, None, reason, remedy));
             }
         }
-        check_compression(file, &builder)?;
+        check_columns(file, &builder)?;
         let batches = batches(file, &text, &source.filter, None)?;
         let filter = source.filter.clone();
         Ok(Self { file: file.into(), text, filter, batches, batch: None, n_before: 0 })
@@ -135,7 +135,8 @@ impl Rows for ParquetReader {
     }
 }
 
-/// The next batch. The reader may panic on bytes that no writer wrote; that is an error like any other.
+/// The next batch. The reader may panic on bytes that no writer wrote; that is an error like any
+/// other.
 fn next(batches: &mut ParquetRecordBatchReader) -> Option<Result<RecordBatch, String>> {
     match catch_unwind(AssertUnwindSafe(|| batches.next())) {
         Ok(batch) => batch.map(|batch| batch.map_err(|error| error.to_string())),
@@ -152,21 +153,20 @@ fn builder(file: &Path) -> Result<ParquetRecordBatchReaderBuilder<std::fs::File>
     .map_err(|reason| Error::input(file, None, reason, DAMAGED))
 }
 
-/// Refuses the compressions that this build cannot read by name, as they look like damage later.
-fn check_compression(
+/// Refuses by name what the reader would take for damage, or panic about, later.
+fn check_columns(
     file: &Path,
     builder: &ParquetRecordBatchReaderBuilder<std::fs::File>,
 ) -> Result<()> {
-    let columns = builder.metadata().row_groups().iter().flat_map(|group| group.columns());
-    for compression in columns.map(|column| column.compression()) {
-        let known = matches!(
-            compression,
-            Compression::UNCOMPRESSED
-                | Compression::SNAPPY
-                | Compression::GZIP(_)
-                | Compression::ZSTD(_)
-        );
-        if !known {
+    use Compression::{GZIP, SNAPPY, UNCOMPRESSED, ZSTD};
+    for column in builder.metadata().row_groups().iter().flat_map(|group| group.columns()) {
+        let start = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        if start < 0 || column.compressed_size() < 0 {
+            let reason = format!("column `{}` lies outside the file", column.column_path());
+            return Err(Error::input(file, None, reason, DAMAGED));
+        }
+        let compression = column.compression();
+        if !matches!(compression, UNCOMPRESSED | SNAPPY | GZIP(_) | ZSTD(_)) {
             let reason = format!("the compression {compression} is not supported");
             let remedy = "write the file with zstd, snappy or gzip";
             return Err(Error::input(file, None, reason, remedy));
@@ -175,7 +175,8 @@ fn check_compression(
     Ok(())
 }
 
-/// Batches of the text and the filtered columns; one row at a time, from a row (from 0) on, if `from` is given.
+/// Batches of the text and the filtered columns; one row at a time, from a row (from 0) on, if
+/// `from` is given.
 fn batches(
     file: &Path,
     text: &str,

@@ -1,8 +1,9 @@
 //! A pseudo-random permutation of 0..n that computes each value on its own, in constant memory.
 //!
-//! A Feistel network permutes the smallest power of 4 that holds n; a value outside is permuted again until one falls
-//! inside (Black and Rogaway 2002, *Ciphers with Arbitrary Finite Domains*, cycle walking), under 4 times on average.
-//! Good for shuffling, no cipher: the round function mixes, it does not resist attack.
+//! A Feistel network permutes the smallest power of 4 that holds n; a value outside is permuted
+//! again until one falls inside (Black and Rogaway 2002, *Ciphers with Arbitrary Finite Domains*,
+//! cycle walking), under 4 times on average. Good for shuffling, no cipher: the round function
+//! mixes, it does not resist attack.
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -49,7 +50,8 @@ impl Permutation {
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): each output bit depends on every input bit.
+/// The finaliser of SplitMix64 (Steele, Lea and Flood 2014): each output bit depends on every input
+/// bit.
 fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -5,9 +5,9 @@ use crate::permutation::Permutation;
 
 /// The endless shuffled stream of rows that all ranks of a run read together.
 ///
-/// Global position `p` belongs to rank `p mod world` and shows row `permutation(p mod n_rows)` of epoch
-/// `p div n_rows`. The state is the position alone: a run that stopped at one goes on from it exactly, with any number of
-/// ranks.
+/// Global position `p` belongs to rank `p mod world` and shows row `permutation(p mod n_rows)` of
+/// epoch `p div n_rows`. The state is the position alone: a run that stopped at one goes on from it
+/// exactly, with any number of ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sampler {
     n_rows: u64,
@@ -20,8 +20,8 @@ impl Sampler {
     /// The share of `rank` among `world` ranks in the stream of `n_rows` rows shuffled by `seed`.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if `n_rows` or `world` is 0, `n_rows` is above 2⁶², or `rank` is not
-    /// below `world`.
+    /// [`Error::Config`](crate::Error::Config) if `n_rows` or `world` is 0, `n_rows` is above 2⁶²,
+    /// or `rank` is not below `world`.
     pub fn new(n_rows: u64, seed: u64, rank: u64, world: u64) -> Result<Self> {
         ensure((1..=1 << 62).contains(&n_rows), "n_rows", "from 1 to 2^62", n_rows)?;
         ensure(world > 0, "world", "positive", world)?;

@@ -1,9 +1,10 @@
 //! Token shards: the ids of many documents in one memory-mapped file.
 //!
-//! The file is little-endian throughout: a header of 256 bytes (`header.rs`), the ids of all documents one after the
-//! other, each document ended by the end-of-document id, as u16 where the vocabulary fits and as u32 elsewhere, zeros up
-//! to a multiple of 8, and for each document the index of its first id, then the number of ids, as u64. SHA-256
-//! protects the header and, in blocks of 1 MiB so that all cores can check, the rest.
+//! The file is little-endian throughout: a header of 256 bytes (`header.rs`), the ids of all
+//! documents one after the other, each document ended by the end-of-document id, as u16 where the
+//! vocabulary fits and as u32 elsewhere, zeros up to a multiple of 8, and for each document the
+//! index of its first id, then the number of ids, as u64. SHA-256 protects the header and, in
+//! blocks of 1 MiB so that all cores can check, the rest.
 
 use std::fs::File;
 use std::ops::Range;
@@ -44,8 +45,9 @@ impl Shards {
     /// Opens a file that [`ShardWriter`] has finished, and reads all of it once to check it.
     ///
     /// # Errors
-    /// [`Error::Shards`] for a file of another kind or version, one that is cut off, or one in which any bit has
-    /// changed; [`Error::TokenOutOfRange`] for an id outside the vocabulary; [`Error::Io`] if it cannot be read.
+    /// [`Error::Shards`] for a file of another kind or version, one that is cut off, or one in
+    /// which any bit has changed; [`Error::TokenOutOfRange`] for an id outside the vocabulary;
+    /// [`Error::Io`] if it cannot be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         if cfg!(target_endian = "big") {

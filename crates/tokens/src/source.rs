@@ -12,16 +12,17 @@ use crate::hash::{Hash, hash_file, hash_parts, hex};
 
 /// Texts in Parquet, JSONL or plain-text files.
 ///
-/// The end of a file's name says what it holds: `.parquet`; `.jsonl` or `.ndjson`, one object a line; `.txt`, `.text`
-/// or `.md`, one document a file. The last five may be followed by `.gz` or `.zst`.
+/// The end of a file's name says what it holds: `.parquet`; `.jsonl` or `.ndjson`, one object a
+/// line; `.txt`, `.text` or `.md`, one document a file. The last five may be followed by `.gz` or
+/// `.zst`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSource {
-    /// Files, or patterns such as `data/**/*.parquet`. A pattern's files come in the order of their names, a file that
-    /// is named twice comes once.
+    /// Files, or patterns such as `data/**/*.parquet`. A pattern's files come in the order of their
+    /// names, a file that is named twice comes once.
     pub paths: Vec<String>,
-    /// The column (Parquet) or key (JSONL) that holds the text. Without it: `text`, `content` or `document`, else the
-    /// only one that holds strings.
+    /// The column (Parquet) or key (JSONL) that holds the text. Without it: `text`, `content` or
+    /// `document`, else the only one that holds strings.
     #[serde(default)]
     pub column: Option<String>,
     /// Keeps the documents whose columns all have these values, as in `split = "train"`.
@@ -38,8 +39,8 @@ impl TextSource {
     /// The files, in the order in which they are read.
     ///
     /// # Errors
-    /// [`Error::Input`] for no path at all, a pattern that is none or matches nothing, a folder, or a name whose end
-    /// says nothing; [`Error::Io`] for a file or folder that cannot be looked at.
+    /// [`Error::Input`] for no path at all, a pattern that is none or matches nothing, a folder, or
+    /// a name whose end says nothing; [`Error::Io`] for a file or folder that cannot be looked at.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         if self.paths.is_empty() {
             let remedy = "name a file or a pattern";
@@ -58,7 +59,8 @@ impl TextSource {
         Ok(files)
     }
 
-    /// SHA-256, in hex, of what the source holds: the files' bytes, column and filter, but not where the files lie.
+    /// SHA-256, in hex, of what the source holds: the files' bytes, column and filter, but not
+    /// where the files lie.
     ///
     /// # Errors
     /// As [`TextSource::files`], and [`Error::Io`] for a file that cannot be read.

@@ -3,14 +3,15 @@
 use crate::error::{Error, Result};
 use crate::tokenizer::{Kind, Tokenizer, Vocabulary};
 
-/// Tokens after which text that still ends in U+FFFD is taken for truly broken, not for a character in the making:
-/// none takes more than 4 bytes.
+/// Tokens after which text that still ends in U+FFFD is taken for truly broken, not for a character
+/// in the making: none takes more than 4 bytes.
 const MAX_PENDING: usize = 8;
 
 /// Decodes token ids as they come.
 ///
-/// For bytes and byte-level vocabularies the pieces and the end together equal [`Tokenizer::decode`] of all ids. For
-/// others (SentencePiece with byte fallback, WordPiece) they do wherever the bytes form characters.
+/// For bytes and byte-level vocabularies the pieces and the end together equal
+/// [`Tokenizer::decode`] of all ids. For others (SentencePiece with byte fallback, WordPiece) they
+/// do wherever the bytes form characters.
 #[derive(Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
@@ -30,7 +31,8 @@ impl<'a> StreamDecoder<'a> {
     /// The text that `id` completes; empty while a character is incomplete.
     ///
     /// # Errors
-    /// [`Error::TokenOutOfRange`] for an id outside the vocabulary; nothing is lost, the next one may follow.
+    /// [`Error::TokenOutOfRange`] for an id outside the vocabulary; nothing is lost, the next one
+    /// may follow.
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.tokenizer.check(id, || "a stream".to_owned())?;
         match self.tokenizer.kind() {

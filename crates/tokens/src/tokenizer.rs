@@ -28,9 +28,10 @@ const END_OF_DOCUMENT: [&str; 8] = [
 
 /// Turns text into token ids and back.
 ///
-/// [`Tokenizer::bytes`] gives id `b` to byte `b` and 256 to the end of a document; every text is one of its own.
-/// The others follow a `tokenizer.json`, so that ids are those of the `tokenizers` library without its special tokens
-/// (no `<s>` in front), and without truncation or padding, even where the file asks for them.
+/// [`Tokenizer::bytes`] gives id `b` to byte `b` and 256 to the end of a document; every text is
+/// one of its own. The others follow a `tokenizer.json`, so that ids are those of the `tokenizers`
+/// library without its special tokens (no `<s>` in front), and without truncation or padding, even
+/// where the file asks for them.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     name: String,
@@ -74,8 +75,9 @@ impl Tokenizer {
 
     /// Reads a Hugging Face `tokenizer.json`.
     ///
-    /// The end of a document is the first of `<|endoftext|>`, `<|end_of_text|>`, `<|endofdocument|>`, `</s>`, `<eos>`,
-    /// `<|eos|>`, `[EOS]` and `<EOS>` that the vocabulary holds; [`Tokenizer::with_end_of_document`] chooses another.
+    /// The end of a document is the first of `<|endoftext|>`, `<|end_of_text|>`,
+    /// `<|endofdocument|>`, `</s>`, `<eos>`, `<|eos|>`, `[EOS]` and `<EOS>` that the vocabulary
+    /// holds; [`Tokenizer::with_end_of_document`] chooses another.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be read, [`Error::Tokenizer`] if it is no tokenizer.
@@ -85,7 +87,8 @@ impl Tokenizer {
         Self::from_json(json, &path.display().to_string())
     }
 
-    /// Reads the contents of a `tokenizer.json`; `name` is what errors call it. As [`Tokenizer::from_file`] otherwise.
+    /// Reads the contents of a `tokenizer.json`; `name` is what errors call it. As
+    /// [`Tokenizer::from_file`] otherwise.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if `json` is no tokenizer.
@@ -110,8 +113,8 @@ impl Tokenizer {
         Ok(Self { name: name.to_owned(), kind, vocab_size, end_of_document, hash })
     }
 
-    /// Ends documents with `token`, which joins the vocabulary as a special token, under the next free id, if it is not
-    /// there yet.
+    /// Ends documents with `token`, which joins the vocabulary as a special token, under the next
+    /// free id, if it is not there yet.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] for the byte tokenizer, whose end of a document is fixed.
@@ -130,11 +133,13 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// Writes the `tokenizer.json`, which the `tokenizers` library opens and which has the same [`Tokenizer::hash`] when
-    /// read again (a chosen end of document has to be chosen again). All of it or, after a crash, none of it is there.
+    /// Writes the `tokenizer.json`, which the `tokenizers` library opens and which has the same
+    /// [`Tokenizer::hash`] when read again (a chosen end of document has to be chosen again). All
+    /// of it or, after a crash, none of it is there.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] for the byte tokenizer, which needs no file; [`Error::Io`] if the file cannot be written.
+    /// [`Error::Tokenizer`] for the byte tokenizer, which needs no file; [`Error::Io`] if the file
+    /// cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let Some(vocabulary) = self.vocabulary() else {
             return Err(Error::tokenizer(
@@ -145,8 +150,8 @@ impl Tokenizer {
         write_atomic(path.as_ref(), &vocabulary.json)
     }
 
-    /// Token ids of `text`. Special tokens that stand in the text are read as plain text: a document that mentions
-    /// `<|endoftext|>` does not end there.
+    /// Token ids of `text`. Special tokens that stand in the text are read as plain text: a
+    /// document that mentions `<|endoftext|>` does not end there.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the tokenizer's own rules fail on `text`.
@@ -157,7 +162,8 @@ impl Tokenizer {
         }
     }
 
-    /// Token ids of `text` in which special tokens, such as those of a chat template, become their ids.
+    /// Token ids of `text` in which special tokens, such as those of a chat template, become their
+    /// ids.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -171,7 +177,8 @@ impl Tokenizer {
         self.encode_with(special, text)
     }
 
-    /// [`Tokenizer::encode`] of each text, on all cores; the result does not depend on their number.
+    /// [`Tokenizer::encode`] of each text, on all cores; the result does not depend on their
+    /// number.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for the first text that fails.
@@ -183,8 +190,8 @@ impl Tokenizer {
         texts.par_iter().map(|text| self.encode(text.as_ref())).collect()
     }
 
-    /// Text of `ids`. Special tokens are left out, and bytes that are no UTF-8, which a model may well produce, become
-    /// U+FFFD, one for each maximal broken part.
+    /// Text of `ids`. Special tokens are left out, and bytes that are no UTF-8, which a model may
+    /// well produce, become U+FFFD, one for each maximal broken part.
     ///
     /// # Errors
     /// [`Error::TokenOutOfRange`] for an id outside the vocabulary.
@@ -270,7 +277,8 @@ impl Vocabulary {
         self.plain.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
     }
 
-    /// The bytes of `id` in a byte-level vocabulary; none for a special token or an id that stands for nothing.
+    /// The bytes of `id` in a byte-level vocabulary; none for a special token or an id that stands
+    /// for nothing.
     pub(crate) fn bytes_of(&self, id: u32) -> Vec<u8> {
         let added = self.plain.get_added_vocabulary();
         match self.plain.id_to_token(id) {

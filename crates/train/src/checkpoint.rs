@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use forerun_tensors::{SafetensorsFile, save};
@@ -131,12 +132,9 @@ pub(crate) fn sweep(folder: &Path) -> Result<()> {
 
 /// Deletes `path`; renamed first, so that a kill cannot leave half of it under its name.
 fn discard(folder: &Path, path: &Path) -> Result<()> {
-    if !path.exists() {
-        return Ok(());
-    }
     let hidden = folder.join(format!("{HIDDEN}old"));
     remove_if_there(&hidden)?;
-    fs::rename(path, &hidden).map_err(Error::io("rename", path))?;
+    unless_absent(fs::rename(path, &hidden)).map_err(Error::io("rename", path))?;
     remove_if_there(&hidden)
 }
 
@@ -150,12 +148,12 @@ fn verified(path: &Path, sha256: &str) -> Result<SafetensorsFile> {
 }
 
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    if !folder.exists() {
-        return Ok(Vec::new());
-    }
     let failed = || Error::io("list", folder);
+    let Some(listing) = unless_absent(fs::read_dir(folder)).map_err(failed())? else {
+        return Ok(Vec::new());
+    };
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed())? {
+    for entry in listing {
         let entry = entry.map_err(failed())?;
         if let Ok(name) = entry.file_name().into_string() {
             found.push((name, entry.path()));
@@ -165,10 +163,17 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 fn remove_if_there(path: &Path) -> Result<()> {
-    if path.is_dir() {
-        fs::remove_dir_all(path).map_err(Error::io("delete", path))?;
-    }
+    unless_absent(fs::remove_dir_all(path)).map_err(Error::io("delete", path))?;
     Ok(())
+}
+
+/// `None` if what was asked for is not there; any other failure stays one.
+fn unless_absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes names in `folder` survive a power failure.

@@ -59,7 +59,8 @@ pub enum Outcome {
 ///
 /// If `checkpoints_dir` holds checkpoints, the newest sound one is taken up: parameters, moments, libtorch's
 /// generators and the global row index are put back, and what follows is bit for bit what an undisturbed run gives
-/// (same machine, thread count and libtorch). Otherwise the run starts with the parameters and the generator as they
+/// (same machine, thread count and libtorch), provided that `model` and `data` are the same: of the model only names and
+/// shapes are checked. Damaged checkpoints are passed over, and the observer hears of each. Otherwise the run starts with the parameters and the generator as they
 /// are. The folder is made when the first checkpoint is written.
 ///
 /// # Errors

@@ -42,7 +42,7 @@ fn a_windowed_mask_bounds_what_is_held() {
     {
         let mut cache = KvCache::new(&model, 1);
         for position in 0..300 {
-            model.step(&text.narrow(1, position, 1), &mut cache, mask).unwrap();
+            let _ = model.step(&text.narrow(1, position, 1), &mut cache, mask).unwrap();
             assert!(cache.len() <= most, "{mask:?} holds {} at {position}", cache.len());
         }
         assert_eq!(cache.first_position() + cache.len(), 300);
@@ -56,7 +56,7 @@ fn keys_are_held_as_they_were_projected() {
     let text = tokens(2, 6, 29, &mut rng(4));
     let mut cache = KvCache::new(&model, 2);
     assert!(cache.is_empty() && cache.layer(0).unwrap().is_none());
-    model.step(&text, &mut cache, Mask::Causal).unwrap();
+    let _ = model.step(&text, &mut cache, Mask::Causal).unwrap();
     let stream = model.residual_stream(&text, Mask::Causal).unwrap();
     let block = &model.blocks[1];
     let (_, want) =
@@ -74,8 +74,8 @@ fn a_wider_mask_after_a_narrow_one_is_refused() {
     let mut cache = KvCache::new(&model, 1);
     let text = tokens(1, 12, 29, &mut rng(6));
     let narrow = Mask::SlidingWindow { window: 2 };
-    model.step(&text, &mut cache, narrow).unwrap();
-    model.step(&text.narrow(1, 0, 1), &mut cache, narrow).unwrap();
+    let _ = model.step(&text, &mut cache, narrow).unwrap();
+    let _ = model.step(&text.narrow(1, 0, 1), &mut cache, narrow).unwrap();
     let error = model.step(&text.narrow(1, 0, 1), &mut cache, Mask::Causal).unwrap_err();
     let want =
         "kv cache: position 13 under Causal sees keys from 0 on, but those before 11 were dropped";
@@ -88,14 +88,14 @@ fn a_failed_step_leaves_the_cache_as_it_was() {
     let model = model(&tiny(), 7);
     let mut cache = KvCache::new(&model, 1);
     let text = tokens(1, 5, 29, &mut rng(8));
-    model.step(&text, &mut cache, Mask::Causal).unwrap();
+    let _ = model.step(&text, &mut cache, Mask::Causal).unwrap();
     let outside = Tensor::from_slice(&[99_i64]).view([1, 1]);
     assert!(model.step(&outside, &mut cache, Mask::Causal).is_err());
     let two = tokens(2, 1, 29, &mut rng(9));
     let error = model.step(&two, &mut cache, Mask::Causal).unwrap_err().to_string();
     assert_eq!(error, "tokens must have shape [1, new] for this cache, got [2, 1]");
     let mut clean = KvCache::new(&model, 1);
-    model.step(&text, &mut clean, Mask::Causal).unwrap();
+    let _ = model.step(&text, &mut clean, Mask::Causal).unwrap();
     let next = Tensor::from_slice(&[7_i64]).view([1, 1]);
     let a = model.step(&next, &mut cache, Mask::Causal).unwrap();
     let b = model.step(&next, &mut clean, Mask::Causal).unwrap();

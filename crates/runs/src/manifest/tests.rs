@@ -64,19 +64,15 @@ fn people_can_read_it() {
             {
               "key": "k1",
               "label": "xpos seed 1",
-              "state": {
-                "state": "diverged",
-                "step": 7
-              },
+              "state": "diverged",
+              "step": 7,
               "started": "2026-11-22T19:31:08Z",
               "ended": "2026-11-22T19:31:09Z"
             },
             {
               "key": "k2",
               "label": "rope seed 1",
-              "state": {
-                "state": "planned"
-              }
+              "state": "planned"
             }
           ],
           "started": "2026-11-22T19:31:07Z",

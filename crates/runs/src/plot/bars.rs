@@ -79,7 +79,8 @@ impl Layout {
         for (value, label) in &self.domain.ticks.major {
             let x = self.x(*value).floor() + 0.5;
             svg.line("grid", (x, top), (x, bottom), "");
-            svg.text("tick middle", x, bottom + 16.0, label);
+            let middle = x.max(width(label, SMALL) / 2.0);
+            svg.text("tick middle", middle, bottom + 16.0, label);
         }
         if plot.axis.scale == super::Scale::Linear {
             let x = self.x(0.0).floor() + 0.5;

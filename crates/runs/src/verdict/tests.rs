@@ -71,12 +71,12 @@ fn people_can_read_a_judgement() {
             "high": -0.47747754774664075
           },
           "n_seeds": 4,
-          "reason": "difference of `loss`, `xpos` against `rope`: -0.4975 with 95% interval [-0.5175, -0.4775] in 4 seeds lies wholly where the claim puts it, below -0.02"
+          "reason": "`loss` of `xpos` against `rope`: difference -0.4975, 95 % interval [-0.5175, -0.4775] from 4 seeds; all of it is below -0.02, as claimed"
         }"#]].assert_eq(&serde_json::to_string_pretty(&judgement).unwrap());
     let ratio = Rule { effect: Effect::Ratio, ..rule(Direction::Same, 0.5) };
-    expect!["ratio of `loss`, `xpos` against `rope`: 0.7567 with 95% interval [0.7389, 0.775] in 4 seeds lies wholly where the claim puts it, between 0.5 and 1.5"].assert_eq(&run(&ratio, &LOWER, &BASELINE).reason);
+    expect!["`loss` of `xpos` against `rope`: ratio 0.7567, 95 % interval [0.7389, 0.775] from 4 seeds; all of it is between 0.5 and 1.5, as claimed"].assert_eq(&run(&ratio, &LOWER, &BASELINE).reason);
     let unsure = run(&rule(Direction::Higher, 1e-5), &[0.1, -0.2, 0.3], &[0.0, 0.0, 1e-9]);
-    expect!["difference of `loss`, `xpos` against `rope`: 0.06667 with 95% interval [-0.5585, 0.6918] in 3 seeds reaches across the border of what is claimed, above 1.000e-5"].assert_eq(&unsure.reason);
+    expect!["`loss` of `xpos` against `rope`: difference 0.06667, 95 % interval [-0.5585, 0.6918] from 3 seeds; only a part of it is above 1e-5, as was claimed"].assert_eq(&unsure.reason);
     let back: Judgement = serde_json::from_str(&serde_json::to_string(&unsure).unwrap()).unwrap();
     assert_eq!(back, unsure);
 }

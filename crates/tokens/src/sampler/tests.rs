@@ -76,7 +76,8 @@ fn seeds_and_epochs_differ() {
     assert_ne!(rows(100, 1, 0), (0..100).collect::<Vec<_>>());
 }
 
-/// χ² over where each of 8 rows lands in 4,000 orders: 49 degrees of freedom, so above 85.4 in one of 1,000 cases.
+/// χ² over where each of 8 rows lands in 4,000 orders: 49 degrees of freedom, so above 85.4 in one
+/// of 1,000 cases.
 #[test]
 fn every_row_lands_everywhere_equally_often() {
     let mut counts = [[0_u32; 8]; 8];

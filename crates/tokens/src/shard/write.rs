@@ -22,8 +22,9 @@ pub(crate) struct Origin {
     pub(crate) source_hash: Hash,
 }
 
-/// Writes documents to a temporary file and, at the end, renames it into place. Dropped before that, it leaves nothing;
-/// killed, it leaves the temporary file, which the next writer of the same path overwrites.
+/// Writes documents to a temporary file and, at the end, renames it into place. Dropped before
+/// that, it leaves nothing; killed, it leaves the temporary file, which the next writer of the same
+/// path overwrites.
 ///
 /// One writer at a time: [`build_or_reuse`](crate::build_or_reuse) holds a lock while it writes.
 #[derive(Debug)]
@@ -39,11 +40,12 @@ pub struct ShardWriter {
 }
 
 impl ShardWriter {
-    /// Begins a file of ids below `vocab_size`, each document of which ends with `end_of_document`, for `path`.
+    /// Begins a file of ids below `vocab_size`, each document of which ends with `end_of_document`,
+    /// for `path`.
     ///
     /// # Errors
-    /// [`Error::TokenOutOfRange`] for an `end_of_document` outside the vocabulary, [`Error::Io`] if the file cannot be
-    /// written.
+    /// [`Error::TokenOutOfRange`] for an `end_of_document` outside the vocabulary, [`Error::Io`] if
+    /// the file cannot be written.
     pub fn create(path: impl AsRef<Path>, vocab_size: u32, end_of_document: u32) -> Result<Self> {
         let origin = Origin { tokenizer_hash: [0; 32], source_hash: [0; 32] };
         Self::begin(path.as_ref(), vocab_size, end_of_document, origin)
@@ -81,8 +83,8 @@ impl ShardWriter {
     /// Appends a document, and its end.
     ///
     /// # Errors
-    /// [`Error::TokenOutOfRange`] for an id outside the vocabulary, and then nothing is appended; [`Error::Io`] if the
-    /// disk is full or fails.
+    /// [`Error::TokenOutOfRange`] for an id outside the vocabulary, and then nothing is appended;
+    /// [`Error::Io`] if the disk is full or fails.
     pub fn push(&mut self, ids: &[u32]) -> Result<()> {
         let (vocab_size, document) = (self.header.vocab_size, self.header.n_documents);
         // One comparison for all on the way that is always taken.
@@ -98,7 +100,8 @@ impl ShardWriter {
         self.end_document(ids.len())
     }
 
-    /// Appends the bytes of a text as ids, and the end of the document; for vocabularies that hold all bytes.
+    /// Appends the bytes of a text as ids, and the end of the document; for vocabularies that hold
+    /// all bytes.
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         match self.header.id_bytes {
             2 => self.append(bytes, |byte| [byte, 0])?,

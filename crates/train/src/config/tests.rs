@@ -19,31 +19,55 @@ fn check(change: impl FnOnce(&mut TrainConfig), expected: Expect) {
 
 #[test]
 fn each_field_out_of_range_is_refused_by_name() {
-    check(|c| c.seq_len = 0, expect![[""]]);
-    check(|c| c.batch_size = 0, expect![[""]]);
-    check(|c| c.micro_batch_size = 3, expect![[""]]);
-    check(|c| c.micro_batch_size = 0, expect![[""]]);
-    check(|c| c.steps = 0, expect![[""]]);
-    check(|c| c.optimiser.lr = f64::NAN, expect![[""]]);
-    check(|c| c.optimiser.beta1 = 1.0, expect![[""]]);
-    check(|c| c.optimiser.beta2 = -0.1, expect![[""]]);
-    check(|c| c.optimiser.eps = 0.0, expect![[""]]);
-    check(|c| c.optimiser.weight_decay = -1.0, expect![[""]]);
-    check(|c| c.warmup_steps = 10, expect![[""]]);
-    check(|c| c.schedule = Schedule::Cosine { final_fraction: 1.5 }, expect![[""]]);
+    check(|c| c.seq_len = 0, expect!["seq_len must be positive, got 0"]);
+    check(|c| c.batch_size = 0, expect!["batch_size must be positive, got 0"]);
+    check(
+        |c| c.micro_batch_size = 3,
+        expect!["micro_batch_size must be a divisor of batch_size (4), got 3"],
+    );
+    check(
+        |c| c.micro_batch_size = 0,
+        expect!["micro_batch_size must be a divisor of batch_size (4), got 0"],
+    );
+    check(|c| c.steps = 0, expect!["steps must be positive, got 0"]);
+    check(
+        |c| c.optimiser.lr = f64::NAN,
+        expect!["optimiser.lr must be finite and above 0, got NaN"],
+    );
+    check(
+        |c| c.optimiser.beta1 = 1.0,
+        expect!["optimiser.beta1 must be at least 0 and below 1, got 1"],
+    );
+    check(
+        |c| c.optimiser.beta2 = -0.1,
+        expect!["optimiser.beta2 must be at least 0 and below 1, got -0.1"],
+    );
+    check(|c| c.optimiser.eps = 0.0, expect!["optimiser.eps must be finite and above 0, got 0"]);
+    check(
+        |c| c.optimiser.weight_decay = -1.0,
+        expect!["optimiser.weight_decay must be finite and at least 0, got -1"],
+    );
+    check(|c| c.warmup_steps = 10, expect!["warmup_steps must be below steps (10), got 10"]);
+    check(
+        |c| c.schedule = Schedule::Cosine { final_fraction: 1.5 },
+        expect!["schedule.final_fraction must be within 0 and 1, got 1.5"],
+    );
     let polynomial = Schedule::Polynomial { power: 0.0, final_fraction: 0.0 };
-    check(|c| c.schedule = polynomial, expect![[""]]);
+    check(|c| c.schedule = polynomial, expect!["schedule.power must be finite and above 0, got 0"]);
     let wsd = |decay_steps| Schedule::WarmupStableDecay {
         decay_steps,
         final_fraction: 0.0,
         shape: DecayShape::Linear,
     };
-    check(|c| (c.warmup_steps, c.schedule) = (4, wsd(7)), expect![[""]]);
-    check(|c| c.clip_norm = Some(0.0), expect![[""]]);
-    check(|c| c.loss_chunk_tokens = 0, expect![[""]]);
-    check(|c| c.keep_checkpoints = 0, expect![[""]]);
-    check(|c| c.max_loss = f64::INFINITY, expect![[""]]);
-    check(|c| c.peak_flops = Some(-1.0), expect![[""]]);
+    check(
+        |c| (c.warmup_steps, c.schedule) = (4, wsd(7)),
+        expect!["schedule.decay_steps must be within 1 and steps - warmup_steps (6), got 7"],
+    );
+    check(|c| c.clip_norm = Some(0.0), expect!["clip_norm must be finite and above 0, got 0"]);
+    check(|c| c.loss_chunk_tokens = 0, expect!["loss_chunk_tokens must be positive, got 0"]);
+    check(|c| c.keep_checkpoints = 0, expect!["keep_checkpoints must be positive, got 0"]);
+    check(|c| c.max_loss = f64::INFINITY, expect!["max_loss must be finite and above 0, got inf"]);
+    check(|c| c.peak_flops = Some(-1.0), expect!["peak_flops must be finite and above 0, got -1"]);
 }
 
 #[test]

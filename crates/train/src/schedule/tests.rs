@@ -11,13 +11,31 @@ fn check(schedule: Schedule, expected: Expect) {
 
 #[test]
 fn curves_of_twelve_updates_three_of_them_warming_up() {
-    check(Schedule::Constant, expect![[""]]);
-    check(Schedule::Linear { final_fraction: 0.0 }, expect![[""]]);
-    check(Schedule::Cosine { final_fraction: 0.1 }, expect![[""]]);
-    check(Schedule::Polynomial { power: 2.0, final_fraction: 0.0 }, expect![[""]]);
+    check(
+        Schedule::Constant,
+        expect!["0.250 0.500 0.750 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000 1.000"],
+    );
+    check(
+        Schedule::Linear { final_fraction: 0.0 },
+        expect!["0.250 0.500 0.750 1.000 0.889 0.778 0.667 0.556 0.444 0.333 0.222 0.111 0.000"],
+    );
+    check(
+        Schedule::Cosine { final_fraction: 0.1 },
+        expect!["0.250 0.500 0.750 1.000 0.973 0.895 0.775 0.628 0.472 0.325 0.205 0.127 0.100"],
+    );
+    check(
+        Schedule::Polynomial { power: 2.0, final_fraction: 0.0 },
+        expect!["0.250 0.500 0.750 1.000 0.790 0.605 0.444 0.309 0.198 0.111 0.049 0.012 0.000"],
+    );
     let wsd = |shape| Schedule::WarmupStableDecay { decay_steps: 4, final_fraction: 0.2, shape };
-    check(wsd(DecayShape::Linear), expect![[""]]);
-    check(wsd(DecayShape::OneMinusSqrt), expect![[""]]);
+    check(
+        wsd(DecayShape::Linear),
+        expect!["0.250 0.500 0.750 1.000 1.000 1.000 1.000 1.000 1.000 0.800 0.600 0.400 0.200"],
+    );
+    check(
+        wsd(DecayShape::OneMinusSqrt),
+        expect!["0.250 0.500 0.750 1.000 1.000 1.000 1.000 1.000 1.000 0.600 0.434 0.307 0.200"],
+    );
 }
 
 #[test]

@@ -2,21 +2,27 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use forerun_train::{Checkpoint, Outcome, train};
+use forerun_train::{Checkpoint, Outcome, TrainConfig, train};
 
 use crate::tiny::{Noisy, Recorder, Seen, Tiny, config, exclusive};
 
 fn start(seed: u64, folder: &Path, recorder: &mut Recorder) -> (Outcome, Vec<u32>) {
     let model = Tiny::new(seed, 0.3);
-    let outcome = train(&model, &mut Noisy::default(), None, &config(), folder, recorder).unwrap();
+    let config = TrainConfig { checkpoint_every: 6, ..config() };
+    let outcome = train(&model, &mut Noisy::default(), None, &config, folder, recorder).unwrap();
     (outcome, model.bits())
 }
 
-fn undisturbed() -> (Vec<Seen>, (Outcome, Vec<u32>)) {
-    let (folder, mut recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
-    let end = start(1, folder.path(), &mut recorder);
-    (recorder.seen, end)
+/// Everything that a run without a stop reports, and how it ends; trained once. Asked for under `exclusive` only.
+fn undisturbed() -> &'static (Vec<Seen>, (Outcome, Vec<u32>)) {
+    static WHOLE: OnceLock<(Vec<Seen>, (Outcome, Vec<u32>))> = OnceLock::new();
+    WHOLE.get_or_init(|| {
+        let (folder, mut recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
+        let end = start(1, folder.path(), &mut recorder);
+        (recorder.seen, end)
+    })
 }
 
 fn flip(path: &Path, position: usize, bit: u8) {
@@ -38,7 +44,7 @@ fn check(name: &str, damage: fn(&Path)) -> String {
     let newest = folder.path().join("step-7");
     damage(&newest.join(name));
     let mut recorder = Recorder::default();
-    assert_eq!(start(99, folder.path(), &mut recorder), end, "{name}");
+    assert_eq!(start(99, folder.path(), &mut recorder), *end, "{name}");
     assert_eq!(recorder.seen, whole[6..], "{name}: on from step 6");
     let [(path, reason)] = recorder.refused.try_into().unwrap();
     assert_eq!(path, newest);
@@ -119,8 +125,8 @@ fn with_every_checkpoint_damaged_the_run_starts_again_and_gives_the_same_bits() 
         truncate(&path.join("model.safetensors"));
     }
     let mut recorder = Recorder::default();
-    assert_eq!(start(1, folder.path(), &mut recorder), end);
-    assert_eq!(recorder.seen, whole);
+    assert_eq!(start(1, folder.path(), &mut recorder), *end);
+    assert_eq!(recorder.seen, *whole);
     assert_eq!(recorder.resumed, [(0, Default::default())]);
     assert_eq!(recorder.refused.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(), damaged);
 }

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use forerun_tensors::Parameters;
 use forerun_train::{
-    BoxError, Error, Model, Observer, Outcome, Sequences, StepMetrics, TrainConfig, train,
+    BoxError, Checkpoint, Error, Model, Observer, Outcome, Sequences, StepMetrics, TrainConfig,
+    train,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -108,6 +109,32 @@ fn without_checkpoints_nothing_is_written() {
         assert_eq!(recorder.resumed, [(0, Default::default())]);
     }
     assert!(!folder.exists());
+}
+
+#[test]
+fn an_update_uses_the_schedules_learning_rate_and_the_clipped_gradient() {
+    let _turn = exclusive();
+    let config = TrainConfig { clip_norm: Some(0.01), steps: 4, ..config() };
+    let (folder, mut recorder) = (tempfile::tempdir().unwrap(), Recorder::stopping_after(1));
+    let model = Tiny::new(1, 0.0);
+    let bias = &model.parameters().get("up.bias").unwrap().tensor;
+    let before = bias.detach().copy();
+    train(&model, &mut Noisy::default(), None, &config, folder.path(), &mut recorder).unwrap();
+    assert!(recorder.last.unwrap().grad_norm > 0.1, "the norm before clipping is reported");
+
+    // After one update the first moments are (1 − beta1) times the clipped gradients.
+    let state = Checkpoint::open(&folder.path().join("step-1")).unwrap().optimizer;
+    let moments = state.names().filter(|name| name.starts_with("exp_avg."));
+    let squares: f64 = moments
+        .map(|name| state.tensor(name).unwrap().square().sum(Kind::Double).double_value(&[]))
+        .sum();
+    let clipped = squares.sqrt() / (1.0 - config.optimiser.beta1);
+    assert!((clipped / 0.01 - 1.0).abs() < 1e-3, "{clipped}");
+
+    // Adam's first update moves every number by the learning rate, as far as eps is small beside its gradient.
+    let moved = (bias - before).abs().max().double_value(&[]);
+    assert_eq!(config.learning_rate(0), 0.02 / 4.0);
+    assert!((moved / config.learning_rate(0) - 1.0).abs() < 1e-3, "{moved}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use crate::plot::{Axis, Size};
 const STRIP: f64 = 20.0;
 /// Height of a row of labels above a panel.
 const ROW: f64 = 18.0;
-const GAP: f64 = 22.0;
+const GAP: f64 = 26.0;
+/// Room at the right, for half a tick label.
+const EDGE: f64 = 18.0;
 
 /// All measures of one drawing.
 pub(super) struct Layout {
@@ -69,7 +71,7 @@ impl Layout {
         } else {
             0.0
         };
-        let room = size.width() - left - margin_right.max(12.0);
+        let room = size.width() - left - margin_right.max(EDGE);
         let panel_width = (room - GAP * (n_columns - 1) as f64) / n_columns as f64;
         let x = x_domain(grid, panel_width);
         let marks = marks(grid, &x, &y);
@@ -198,7 +200,9 @@ impl Layout {
             let x = crisp(self.at_x(area, *value));
             svg.line("grid", (x, area.top), (x, area.bottom()), "");
             svg.line("axis", (x, floor), (x, floor + 5.0), "");
-            svg.text("tick middle", x, floor + 18.0, label);
+            let half = width(label, SMALL) / 2.0;
+            let middle = x.clamp(half, (self.size.width() - half).max(half));
+            svg.text("tick middle", middle, floor + 18.0, label);
         }
         self.draw_minor(svg, area, floor);
         svg.line("axis", (area.left, crisp(floor)), (area.right(), crisp(floor)), "");

@@ -1,0 +1,99 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::help::HELP;
+
+/// `cargo xtask`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", override_help = HELP, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Absent: print the help.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// One command; `help.rs` groups them.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum Command {
+    /// Find libtorch, or install it into .libtorch/
+    ///
+    /// Looks at the folder that the environment variable LIBTORCH names, then at .libtorch/. Where neither holds
+    /// libtorch, pip downloads it (540 MB, checked by SHA-256) and .libtorch/ is made (550 MB).
+    Setup {
+        /// Insist on a libtorch that can use NVIDIA GPUs; it is found through LIBTORCH, never downloaded
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Say what is there, what is missing and what to do; exit 1 if something is missing
+    Doctor,
+    /// Delete .libtorch/ and target/ (runs/ stays)
+    Clean {
+        /// Delete the finished cells in runs/cells/ instead, so that they are computed again
+        #[arg(long)]
+        cells: bool,
+    },
+    /// List every experiment with a one-line summary
+    List(AnyArguments),
+    /// Print what an experiment will do and cost, without doing it
+    ///
+    /// Takes the name and the options of `run-experiment`.
+    Plan(SomeArguments),
+    /// Run a whole experiment and write its report
+    ///
+    /// The first argument is its name (`cargo xtask list`). All arguments go to the program `forerun-experiments`;
+    /// `cargo xtask run-experiment NAME --help` lists them, once that program is built.
+    RunExperiment(SomeArguments),
+    /// Render the report of a run folder again, from its files alone
+    Report(SomeArguments),
+    /// Put the runs in two or more folders side by side
+    Compare(SomeArguments),
+    /// Check the reference vectors in tests/data, or with `--dir DIR` those of one folder
+    Golden(AnyArguments),
+    /// Run the tests of the workspace, with doctests
+    Test {
+        /// Leave out doctests and, if no CRATE is named, the crates that link libtorch
+        #[arg(long)]
+        fast: bool,
+        /// One crate, by its folder (`tokens`) or package (`forerun-tokens`)
+        #[arg(value_name = "CRATE")]
+        package: Option<String>,
+    },
+    /// Check formatting and run clippy on everything; warnings are errors
+    Lint,
+    /// Build the API documentation; warnings are errors
+    Doc,
+    /// Run the benchmarks, in the release profile
+    Bench {
+        /// The name of one benchmark
+        name: Option<String>,
+    },
+    /// Run what CI runs: test, lint, doc
+    Ci,
+}
+
+/// Arguments that are passed on unchanged; none is fine.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub(crate) struct AnyArguments {
+    /// Passed on unchanged
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// Arguments that are passed on unchanged, of which the program needs at least one.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub(crate) struct SomeArguments {
+    /// Passed on unchanged
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        required = true,
+        value_name = "ARGUMENTS"
+    )]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Building a program of the workspace and becoming it.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cargo::Cargo;
+use crate::libtorch::Libtorch;
+use crate::workspace::Workspace;
+use crate::{output, process, setup};
+
+/// The programs that `xtask` starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Program {
+    /// Plans, runs and reports experiments.
+    Experiments,
+    /// Checks reference vectors.
+    Golden,
+}
+
+impl Program {
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Experiments => "forerun-experiments",
+            Self::Golden => "golden",
+        }
+    }
+
+    /// Sets up what is missing, builds, and becomes the program, in the caller's folder and with `arguments`.
+    pub(crate) fn build_and_start(
+        self,
+        workspace: &Workspace,
+        arguments: Vec<OsString>,
+    ) -> Result<ExitCode> {
+        let libtorch = setup::ensure(workspace)?;
+        let executable = self.build(&Cargo::with(workspace, libtorch.clone()))?;
+        let mut command = Command::new(from_here(&executable));
+        command.args(arguments).env("LIBTORCH", &libtorch.dir);
+        command.env(LIBRARY_PATH, library_path(&libtorch)?);
+        process::become_program(&mut command)
+    }
+
+    /// Builds the program; cargo says where it lies.
+    fn build(self, cargo: &Cargo<'_>) -> Result<PathBuf> {
+        let mut build = cargo.command(build_arguments(self.binary()));
+        let shown = process::show(&build);
+        output::note(format!("$ {shown}"));
+        build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+        let mut child = build.spawn().with_context(|| format!("cannot start `{shown}`"))?;
+        let messages = child.stdout.take().context("cargo has no standard output")?;
+        let executable = find_executable(BufReader::new(messages), self.binary());
+        let status = child.wait().with_context(|| format!("lost `{shown}`"))?;
+        if !status.success() {
+            bail!("`{shown}` failed ({status})");
+        }
+        executable.with_context(|| format!("cargo did not say where `{}` lies", self.binary()))
+    }
+}
+
+/// How every program is built: with the packages, and so the features, of `cargo xtask test`.
+///
+/// With `--package`, cargo chooses the features of our dependencies for that package alone. With `--workspace`, it
+/// leaves out what only tests depend on. Both ways it compiles tch, arrow and parquet a second time for the tests.
+/// So one small test is built as well, that of xtask. `tidy::one_build` holds us to it.
+pub(crate) fn build_arguments(binary: &str) -> [&str; 6] {
+    ["build", "--workspace", "--bin", binary, "--test", "setup"]
+}
+
+/// The path in cargo's JSON message about `binary`.
+fn find_executable(messages: impl BufRead, binary: &str) -> Option<PathBuf> {
+    let mut found = None;
+    for line in messages.lines().map_while(Result::ok) {
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+        if message["target"]["name"] == binary && message["target"]["kind"][0] == "bin" {
+            found = message["executable"].as_str().map(PathBuf::from).or(found);
+        }
+    }
+    found
+}
+
+const LIBRARY_PATH: &str =
+    if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+
+/// libtorch's folder before what the caller has on the path.
+fn library_path(libtorch: &Libtorch) -> Result<OsString> {
+    let ours = libtorch.dir.join("lib");
+    let callers = env::var_os(LIBRARY_PATH).unwrap_or_default();
+    let others =
+        env::split_paths(&callers).filter(|path| *path != ours && !path.as_os_str().is_empty());
+    env::join_paths(std::iter::once(ours.clone()).chain(others))
+        .context("the path of libtorch has a colon in it")
+}
+
+/// `path` relative to the current folder where it lies below; shorter to read.
+fn from_here(path: &Path) -> PathBuf {
+    let relative =
+        env::current_dir().ok().and_then(|here| Some(path.strip_prefix(here).ok()?.to_path_buf()));
+    // A bare name would be looked up in PATH.
+    relative.filter(|path| path.components().count() > 1).unwrap_or_else(|| path.to_path_buf())
+}
+
+#[cfg(test)]
+mod tests;
