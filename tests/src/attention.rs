@@ -104,10 +104,12 @@ fn check_resolution(
     tally.check(golden, &format!("{name}.R_g"), &both.f_to_kind(Kind::Double)?)
 }
 
-/// The number that follows `marker` in a text.
+/// The number that follows `marker`, a whole word or a symbol, in a text.
 pub(crate) fn after(text: &str, marker: &str) -> Option<f64> {
-    let rest = &text[text.find(marker)? + marker.len()..];
-    let rest = rest.trim_start();
+    let word = marker.starts_with(char::is_alphabetic);
+    let inside = |at: usize| word && text[..at].ends_with(char::is_alphanumeric);
+    let at = text.match_indices(marker).map(|(at, _)| at).find(|at| !inside(*at))?;
+    let rest = text[at + marker.len()..].trim_start();
     let number = |c: char| c.is_ascii_digit() || matches!(c, '.' | 'e' | '-' | '+');
     let end = rest.find(|c| !number(c)).unwrap_or(rest.len());
     rest[..end].trim_end_matches(['.', '-', '+', 'e']).parse().ok()

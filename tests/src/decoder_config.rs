@@ -56,14 +56,16 @@ impl Options<'_> {
     }
 
     fn unsupported(&self) -> Option<String> {
-        let above_zero = |name: &&str| self.get(name).as_f64().is_some_and(|value| value > 0.0);
-        if let Some(name) =
-            ["rel_pos_buckets", "moe_freq", "drop_path_rate"].iter().find(above_zero)
-        {
-            return Some((*name).to_owned());
+        let above_zero = |name| self.get(name).as_f64().is_some_and(|value| value > 0.0);
+        for name in ["rel_pos_buckets", "moe_freq", "drop_path_rate"] {
+            if above_zero(name) {
+                return Some(name.to_owned());
+            }
         }
-        if let Some(name) = ["multiway", "use_xmoe"].iter().find(|name| self.flag(name)) {
-            return Some((*name).to_owned());
+        for name in ["multiway", "use_xmoe"] {
+            if self.flag(name) {
+                return Some(name.to_owned());
+            }
         }
         if !self.get("segment_length").is_null() {
             return Some("segment_length".to_owned());

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use forerun_tests::{Line, check_folder, exit_code};
+use forerun_tests::{Line, Status, check_folder, exit_code};
 
 fn main() -> ExitCode {
     tch::set_num_threads(1);
@@ -58,7 +58,7 @@ fn print(lines: &[Line]) {
     for line in lines {
         println!("{}", line.render(width));
     }
-    for line in lines {
+    for line in lines.iter().filter(|line| line.status == Status::Fail) {
         for problem in &line.problems {
             eprintln!("{}: {problem}", line.name);
         }

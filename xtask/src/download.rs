@@ -76,6 +76,16 @@ fn verify(wheel: &Wheel, file: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What pip says without a network. If it was told not to retry, it only says that it knows of no version at all.
+const NO_CONNECTION: [&str; 6] = [
+    "Connection",
+    "Max retries",
+    "Name or service not known",
+    "ProxyError",
+    "timed out",
+    "(from versions: none)",
+];
+
 /// Says in one line why pip failed, and what to do.
 fn explain(wheel: &Wheel, errors: &str, dir: &Path) -> Error {
     let has = |signs: &[&str]| signs.iter().any(|sign| errors.contains(sign));
@@ -90,18 +100,10 @@ fn explain(wheel: &Wheel, errors: &str, dir: &Path) -> Error {
              PIP_CERT to its certificate, {otherwise}"
         );
     }
-    // pip ends with `No matching distribution` without a network, too; what it warned of before tells them apart.
-    if has(&[
-        "NewConnectionError",
-        "Connection",
-        "Name or service not known",
-        "timed out",
-        "ProxyError",
-        "Max retries",
-    ]) {
+    if has(&NO_CONNECTION) {
         return anyhow!(
-            "pip could not fetch {what}: no connection to the package index; check the network (pip heeds HTTPS_PROXY \
-             and PIP_INDEX_URL) and try again, {otherwise}"
+            "pip could not fetch {what}: no connection to the package index, or it is empty; check the network (pip \
+             heeds HTTPS_PROXY and PIP_INDEX_URL) and try again, {otherwise}"
         );
     }
     if has(&["No matching distribution"]) {

@@ -108,7 +108,6 @@ impl Decoder {
     }
 
     /// The output projection, `[vocab, d_model]`; the embedding table if the two are tied.
-    #[must_use]
     pub fn head(&self) -> &Tensor {
         &self.head
     }

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::cell::Sample;
 use crate::config::{Body, Claim, Experiment, Measure};
 use crate::length;
-use crate::plan::Plan;
+use crate::plan::{Plan, wrapped};
 use crate::store::Store;
 use crate::tensorboard;
 
@@ -242,8 +242,13 @@ pub fn render(dir: &Path) -> Result<()> {
     let report = match &outcome.experiment.body {
         Body::LengthExtrapolation(body) => length::report(&outcome, body)?,
     };
+    let (markdown, figures) = report.to_markdown_with_figures("figures");
+    std::fs::create_dir_all(dir.join("figures"))?;
+    for figure in figures {
+        write_atomic(&dir.join("figures").join(&figure.name), figure.content.as_bytes())?;
+    }
     write_atomic(&dir.join("report.html"), report.to_html().as_bytes())?;
-    write_atomic(&dir.join("report.md"), report.to_markdown().as_bytes())?;
+    write_atomic(&dir.join("report.md"), markdown.as_bytes())?;
     Ok(())
 }
 
@@ -252,8 +257,9 @@ pub(crate) fn summary(dir: &Path) -> Result<String> {
     let outcome = Outcome::read(dir)?;
     let mut text = String::from("\n");
     for verdict in &outcome.verdicts {
-        text.push_str(&format!("{}: {}\n", verdict.judgement.verdict, verdict.statement));
-        text.push_str(&format!("  {}\n", verdict.judgement.reason));
+        let claim = format!("{}: {}", verdict.judgement.verdict, verdict.statement);
+        text.push_str(&wrapped("", "  ", &claim));
+        text.push_str(&wrapped("  ", "  ", &verdict.judgement.reason));
     }
     for name in ["report.html", "report.md"] {
         text.push_str(&format!("\n{}", dir.join(name).display()));

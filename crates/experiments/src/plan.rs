@@ -1,6 +1,5 @@
 //! The plan of an experiment: its cells, what they will cost here, and what the design can detect.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::Result;
@@ -68,9 +67,10 @@ impl Plan {
 
     /// What `plan NAME` prints: what will be done, what it costs, what it can show.
     pub fn describe(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> Result<String> {
-        let mut text = format!("{}: {}\n\n", experiment.name, experiment.summary);
+        let mut text = wrapped("", "  ", &format!("{}: {}", experiment.name, experiment.summary));
+        text.push('\n');
         let mut line = |name: &str, value: String| {
-            let _ = writeln!(text, "  {name:<12} {value}");
+            text.push_str(&wrapped(&format!("  {name:<12} "), &" ".repeat(15), &value));
         };
         let done = self.cells.iter().filter(|planned| store.is_done(&planned.key)).count();
         let total = |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).sum::<f64>();
@@ -96,8 +96,8 @@ impl Plan {
         };
         let speed = quantity(rate.flops_per_sec);
         format!(
-            "about {minutes:.1} min of {} allowed on two cores\n{:15}({speed}FLOP/s a worker, {basis})",
-            experiment.minutes, ""
+            "about {minutes:.1} min of {} allowed on two cores ({speed}FLOP/s a worker, {basis})",
+            experiment.minutes
         )
     }
 }
@@ -105,14 +105,14 @@ impl Plan {
 fn claims(experiment: &Experiment) -> Result<String> {
     let mut text = String::from("\nclaims\n");
     for claim in &experiment.claims {
-        let _ = writeln!(text, "  {}: {}", claim.name, claim.statement);
-        let _ = writeln!(text, "    rule: {}", rule_in_words(&claim.rule));
+        text.push_str(&wrapped("  ", "    ", &format!("{}: {}", claim.name, claim.statement)));
+        text.push_str(&wrapped("    rule: ", "    ", &rule_in_words(&claim.rule)));
         let n_seeds = usize::try_from(experiment.seeds).unwrap_or(usize::MAX);
         let effect = match detectable_effect(&claim.rule, n_seeds, claim.seed_sd)? {
             Some(effect) => format!("{effect:.3} (at a noise of {} between seeds)", claim.seed_sd),
             None => format!("unpowered with {n_seeds} seeds; the verdict will be `inconclusive`"),
         };
-        let _ = writeln!(text, "    smallest effect it can detect: {effect}");
+        text.push_str(&wrapped("    smallest effect it can detect: ", "    ", &effect));
     }
     Ok(text)
 }
@@ -132,6 +132,27 @@ pub fn measured_rate(store: &Path) -> Rate {
         Some(&flops_per_sec) => Rate { flops_per_sec, n_cells: rates.len() },
         None => Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC, n_cells: 0 },
     }
+}
+
+/// Lines of at most 80 columns, broken between words: `first` stands before the first, `indent` before the others.
+pub(crate) fn wrapped(first: &str, indent: &str, text: &str) -> String {
+    const COLUMNS: usize = 80;
+    let mut lines = String::new();
+    let mut line = first.to_owned();
+    let mut bare = true;
+    for word in text.split_whitespace() {
+        if !bare && line.chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push_str(&line);
+            lines.push('\n');
+            (line, bare) = (indent.to_owned(), true);
+        }
+        if !bare {
+            line.push(' ');
+        }
+        line.push_str(word);
+        bare = false;
+    }
+    lines + &line + "\n"
 }
 
 /// `1.23 M`, with the unit's letter to follow.

@@ -32,7 +32,7 @@ pub struct Event {
 pub enum Content {
     /// First record of every file.
     Version(String),
-    /// A session starts; what earlier files say about this step and later ones is void.
+    /// A resumed run starts; what earlier files say about this step and later ones is void.
     Start,
     /// One number of the series `tag`, such as `train/loss`.
     Scalar {

@@ -1,4 +1,8 @@
-//! Mixed precision: inside the guard, libtorch runs matrix products in a narrow format and reductions in f32.
+//! Mixed precision: inside the guard, libtorch runs matrix products in a narrow format.
+//!
+//! What else it does depends on the device. CUDA widens softmax, norms and most losses to f32; the CPU leaves
+//! them in the format of their input (its list is short: `mse_loss` and the like), so code that needs an f32
+//! softmax on both says so (`softmax(-1, Kind::Float)`).
 //!
 //! `tch::autocast` speaks to CUDA only and does not restore its state on a panic; this guard does both.
 

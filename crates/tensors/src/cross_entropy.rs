@@ -4,7 +4,7 @@
 //! tokens and a vocabulary of 50 000, three times 1.6 GB. Here only `chunk_tokens` rows exist at a time, and both
 //! gradients are computed in the forward pass, from the same logits. Beyond the inputs, the peak is
 //!
-//! - `chunk_tokens * vocab` logits twice over (in the format of the product and in f32),
+//! - `chunk_tokens * vocab` logits in f32 twice over,
 //! - the gradients that are asked for: `tokens * d_model` in the kind of the hidden states and `vocab * d_model` in f32,
 //!   each a second time while the backward pass scales it,
 //! - under autocast, narrow copies of hidden states and head.
@@ -40,7 +40,7 @@ pub fn chunked_cross_entropy(
     let wanted = |tensor: &Tensor| grad_enabled() && tensor.requires_grad();
     let (hidden_wanted, head_wanted) = (wanted(hidden), wanted(head));
     let inputs = Inputs::new(hidden, head, targets, logit_scale, chunk_tokens)?;
-    let _no_graph = GradMode::set(false);
+    let no_graph = GradMode::set(false);
     let _plain = Autocast::disable(inputs.hidden.device())?; // the casts are made here, by hand
     let scalar = (inputs.sum_kind, inputs.hidden.device());
     let mut loss = Tensor::f_zeros([0i64; 0], scalar)?;
@@ -60,7 +60,7 @@ pub fn chunked_cross_entropy(
             accumulate(d_head, &d_logits, &inputs.hidden.f_narrow(0, start, len)?)?;
         }
     }
-    drop(_no_graph);
+    drop(no_graph);
     let d_head = d_head.map(|gradient| gradient.f_to_kind(head.kind())).transpose()?;
     let scaled = |gradient: &Option<Tensor>, by: &Tensor| -> Result<Option<Tensor>> {
         let Some(gradient) = gradient else { return Ok(None) };

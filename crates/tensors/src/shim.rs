@@ -27,7 +27,6 @@ pub(crate) struct AutocastState {
     pub(crate) kind: c_int,
 }
 
-#[allow(improper_ctypes, reason = "C_tensor is opaque and only ever behind a pointer")]
 unsafe extern "C" {
     fn ft_text(bytes: *const c_char, length: usize) -> *mut c_char;
     fn ft_free(text: *mut c_char);
@@ -165,8 +164,20 @@ pub(crate) fn fused_adamw(lists: [&[&Tensor]; 5], hyper: [f64; 5]) -> Result<()>
     let [params, grads, exp_avgs, exp_avg_sqs, steps] = lists.map(pointers);
     let [lr, beta1, beta2, weight_decay, eps] = hyper;
     let count = params.len();
-    let same = [&grads, &exp_avgs, &exp_avg_sqs, &steps].iter().all(|list| list.len() == count);
-    ensure(same, "gradients, moments and steps", "as many as the parameters", "another number")?;
+    let others = [
+        ("grads", &grads),
+        ("exp_avg", &exp_avgs),
+        ("exp_avg_sq", &exp_avg_sqs),
+        ("steps", &steps),
+    ];
+    for (name, list) in others {
+        ensure(
+            list.len() == count,
+            name,
+            &format!("{count} tensors, one a parameter"),
+            list.len(),
+        )?;
+    }
     // SAFETY: five lists of `count` valid handles; shapes, kinds and layouts are checked on the C++ side.
     unsafe {
         check(ft_fused_adamw(

@@ -123,7 +123,7 @@ impl TrainConfig {
     pub fn validate(&self) -> Result<()> {
         ensure(self.seq_len > 0, "seq_len", "positive", self.seq_len)?;
         ensure(self.batch_size > 0, "batch_size", "positive", self.batch_size)?;
-        let whole = self.micro_batch_size > 0 && self.batch_size % self.micro_batch_size == 0;
+        let whole = self.batch_size.is_multiple_of(self.micro_batch_size);
         let want = format!("a divisor of batch_size ({})", self.batch_size);
         ensure(whole, "micro_batch_size", want, self.micro_batch_size)?;
         ensure(self.steps > 0, "steps", "positive", self.steps)?;

@@ -38,7 +38,7 @@ pub fn accumulate_gradients(
             None => part,
         });
     }
-    Ok(mean.unwrap_or_else(Tensor::new))
+    Ok(mean.unwrap_or_default())
 }
 
 /// Scales `gradients` in place so that their global norm is at most `max_norm`, and returns the norm that they had:

@@ -59,9 +59,10 @@ pub enum Outcome {
 ///
 /// If `checkpoints_dir` holds checkpoints, the newest sound one is taken up: parameters, moments, libtorch's
 /// generators and the global row index are put back, and what follows is bit for bit what an undisturbed run gives
-/// (same machine, thread count and libtorch), provided that `model` and `data` are the same: of the model only names and
-/// shapes are checked. Damaged checkpoints are passed over, and the observer hears of each. Otherwise the run starts with the parameters and the generator as they
-/// are. The folder is made when the first checkpoint is written.
+/// (same machine, thread count and libtorch), provided that `model` and `data` are the same: of the model, names and
+/// shapes are checked, no more. Damaged checkpoints are passed over, and the observer hears of each. Without a sound
+/// one the run starts with the parameters and the generator as they are. The folder is made when the first
+/// checkpoint is written.
 ///
 /// # Errors
 /// [`Error::Config`] if a field is out of range; [`Error::OtherConfig`] if the newest checkpoint belongs to another
@@ -87,7 +88,7 @@ pub fn train(
     let state = State::of_config(fields);
     let mut run =
         Run { model, data, eval, config, folder: checkpoints_dir, observer, optimiser, state };
-    match run.resume().and_then(|()| run.to_the_end()) {
+    match run.resume().and_then(|()| run.finish()) {
         Err(error) if error.is_out_of_memory() => {
             tracing::debug!(step = run.state.step, %error, "out of memory");
             model.parameters().zero_grad();
@@ -110,10 +111,10 @@ struct Run<'a, 'e> {
 }
 
 /// What one update or evaluation says about going on.
-enum Verdict {
+enum Next {
     Continue,
     Stop,
-    Diverged(Outcome),
+    End(Outcome),
 }
 
 impl Run<'_, '_> {
@@ -145,20 +146,20 @@ impl Run<'_, '_> {
         Ok(offsets)
     }
 
-    fn to_the_end(&mut self) -> Result<Outcome> {
+    fn finish(&mut self) -> Result<Outcome> {
         while self.state.step < self.config.steps {
-            let mut verdict = self.update()?;
-            if let Verdict::Diverged(outcome) = verdict {
+            let mut next = self.update()?;
+            if let Next::End(outcome) = next {
                 return Ok(outcome);
             }
             if self.due(self.config.eval_every) {
                 match self.evaluate()? {
-                    Verdict::Continue => {}
-                    Verdict::Stop => verdict = Verdict::Stop,
-                    Verdict::Diverged(outcome) => return Ok(outcome),
+                    Next::Continue => {}
+                    Next::Stop => next = Next::Stop,
+                    Next::End(outcome) => return Ok(outcome),
                 }
             }
-            let stop = matches!(verdict, Verdict::Stop);
+            let stop = matches!(next, Next::Stop);
             let checkpoint_every = self.config.checkpoint_every;
             if checkpoint_every > 0 && (stop || self.due(checkpoint_every)) {
                 self.write_checkpoint()?;
@@ -177,7 +178,7 @@ impl Run<'_, '_> {
         step == self.config.steps || (every > 0 && step.is_multiple_of(every))
     }
 
-    fn update(&mut self) -> Result<Verdict> {
+    fn update(&mut self) -> Result<Next> {
         let since = Instant::now();
         let config = self.config;
         let (device, lr) = (self.device(), config.learning_rate(self.state.step));
@@ -195,9 +196,9 @@ impl Run<'_, '_> {
         let [loss, grad_norm] = read_both(&loss, &grad_norm)?;
 
         let step = self.state.step + 1;
-        if !(loss <= config.max_loss && grad_norm.is_finite()) {
+        if !(within(config.max_loss, loss) && grad_norm.is_finite()) {
             tracing::debug!(step, loss, grad_norm, "diverged");
-            return Ok(Verdict::Diverged(Outcome::Diverged { step, loss }));
+            return Ok(Next::End(Outcome::Diverged { step, loss }));
         }
         self.state.step = step;
         self.state.next_row += config.batch_size as u64;
@@ -208,23 +209,23 @@ impl Run<'_, '_> {
         let (tokens_per_sec, mfu) = speed(since, positions, flops, config.peak_flops);
         let tokens = self.state.tokens;
         let metrics = StepMetrics { step, tokens, loss, lr, grad_norm, tokens_per_sec, mfu };
-        self.observer.step(&metrics).map_err(Error::observer).map(Verdict::from)
+        self.observer.step(&metrics).map_err(Error::observer).map(Next::from)
     }
 
-    fn evaluate(&mut self) -> Result<Verdict> {
-        let Some(set) = &mut self.eval else { return Ok(Verdict::Continue) };
+    fn evaluate(&mut self) -> Result<Next> {
+        let Some(set) = &mut self.eval else { return Ok(Next::Continue) };
         let since = Instant::now();
         let evaluated = evaluate(self.model, set, self.config)?;
         let State { step, tokens, .. } = self.state;
         let loss = evaluated.loss;
-        if !(loss <= self.config.max_loss) {
+        if !within(self.config.max_loss, loss) {
             tracing::debug!(step, loss, "diverged in evaluation");
-            return Ok(Verdict::Diverged(Outcome::Diverged { step, loss }));
+            return Ok(Next::End(Outcome::Diverged { step, loss }));
         }
         self.state.eval_loss = Some(loss);
         let (n_tokens, elapsed_secs) = (evaluated.n_tokens, elapsed_secs(since));
         let metrics = EvalMetrics { step, tokens, loss, n_tokens, elapsed_secs };
-        self.observer.evaluation(&metrics).map_err(Error::observer).map(Verdict::from)
+        self.observer.evaluation(&metrics).map_err(Error::observer).map(Next::from)
     }
 
     fn write_checkpoint(&mut self) -> Result<()> {
@@ -246,13 +247,18 @@ impl Run<'_, '_> {
     }
 }
 
-impl From<ControlFlow<()>> for Verdict {
+impl From<ControlFlow<()>> for Next {
     fn from(flow: ControlFlow<()>) -> Self {
         match flow {
             ControlFlow::Continue(()) => Self::Continue,
             ControlFlow::Break(()) => Self::Stop,
         }
     }
+}
+
+/// False for NaN too.
+fn within(max_loss: f64, loss: f64) -> bool {
+    loss <= max_loss
 }
 
 /// Two device scalars with one transfer: the only time that an update waits for the device.

@@ -29,7 +29,6 @@ use crate::tiny::{Noisy, Tiny, config};
 const FOLDER: &str = "FORERUN_TRAIN_KILL_RESUME_FOLDER";
 const STEPS: u64 = 40;
 const RUNS: u64 = 20;
-const KILLS_PER_RUN: u64 = 2;
 
 /// A log on disk, and a line on standard output after every update.
 struct Log(File);
@@ -137,8 +136,9 @@ fn killed_run(run: u64, expected: &(String, Vec<u8>, Vec<u8>)) -> u64 {
     let mut rng = ChaCha20Rng::seed_from_u64(run);
     let folder = tempfile::tempdir().unwrap();
     let mut killed = 0;
-    for _ in 0..KILLS_PER_RUN {
-        let updates = rng.next_u64() % (STEPS / KILLS_PER_RUN);
+    let kills = 1 + run % 2;
+    for _ in 0..kills {
+        let updates = rng.next_u64() % (STEPS / kills);
         let delay = Duration::from_micros(rng.next_u64() % 5000);
         let status = kill_after(spawn(folder.path()), updates, delay);
         assert!(status.success() || status.signal() == Some(9), "run {run}: {status}");

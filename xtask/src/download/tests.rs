@@ -17,6 +17,10 @@ to establish a new connection: [Errno -3] Temporary failure in name resolution')
 ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)
 ERROR: No matching distribution found for torch==2.13.0";
     check(no_network, "no connection to the package index");
+    let no_retries = "\
+ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: none)
+ERROR: No matching distribution found for torch==2.13.0";
+    check(no_retries, "no connection to the package index");
     let not_there = "\
 ERROR: Could not find a version that satisfies the requirement torch==2.13.0 (from versions: 1.0)
 ERROR: No matching distribution found for torch==2.13.0";

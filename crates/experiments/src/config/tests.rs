@@ -63,6 +63,6 @@ fn mistakes_are_refused_by_name() {
     check_refused("sedes=3", "unknown field `sedes`");
     check_refused("data.validation_fraction=1.5", "data.validation_fraction must lie between 0 and 1, got 1.5");
     check_refused("claims.rope-degrades.a.arm=alibi", "claim `rope-degrades` measures the arm `alibi`, which does not");
-    check_refused("claims.rope-degrades.rule.confidence=2", "claim `rope-degrades`: confidence must be between 0.5 and 1");
+    check_refused("claims.rope-degrades.rule.confidence=2", "claim `rope-degrades`: `confidence` must be between 0.5 and 1");
     check_refused("seeds=many", "seeds");
 }

@@ -89,7 +89,7 @@ impl Findings<'_> {
 /// What to set, if the run found out.
 pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Recommendation> {
     let findings = Findings { outcome, body };
-    let Some((arm, (mask, mask_label), loss)) = findings.best() else { return Vec::new() };
+    let Some((arm, (_, mask_label), loss)) = findings.best() else { return Vec::new() };
     let (length, seq_len) = (findings.longest(), findings.seq_len());
     let basis = format!(
         "lowest loss of all arms and masks when reading {length} tokens after training at {seq_len}: {loss:.3} nats per \
@@ -101,18 +101,14 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Reco
         format!("seen on models of width {width} with {depth} layers; nothing larger was run"),
         "one learning rate for every arm; none was tuned".to_owned(),
     ];
-    let recommend = |setting: &str, value: serde_json::Value| Recommendation {
-        setting: setting.to_owned(),
-        value,
+    vec![Recommendation {
+        setting: format!("model and attention beyond {seq_len} tokens"),
+        value: json!(format!("{}, {mask_label}", arm.label)),
         unit: None,
         interval: None,
-        basis: basis.clone(),
-        caveats: caveats.clone(),
-    };
-    vec![
-        recommend("model", json!(arm.label)),
-        recommend(&format!("attention beyond {seq_len} tokens"), json!(format!("{mask_label} ({mask})"))),
-    ]
+        basis,
+        caveats,
+    }]
 }
 
 /// The report of a run directory.

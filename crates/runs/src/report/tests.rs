@@ -1,1 +1,195 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
 
+use super::*;
+use crate::plot::{Axis, Plot, Point, Series, Style, Xy};
+use crate::recommendation::RecommendedInterval;
+use crate::stats::Interval;
+use crate::verdict::{Direction, Diverged, Effect, Judgement, Method, Rule, Verdict};
+
+fn rule() -> Rule {
+    Rule {
+        metric: "loss_at_2048".into(),
+        arm: "xpos".into(),
+        baseline: "rope".into(),
+        effect: Effect::Difference,
+        direction: Direction::Lower,
+        margin: 0.02,
+        confidence: 0.95,
+        min_seeds: 3,
+        paired: true,
+        interval: Method::Student,
+        diverged: Diverged::Inconclusive,
+        resolution: 0.0,
+    }
+}
+
+fn claim(verdict: Verdict, effect: Option<f64>, interval: Option<Interval>) -> Claim {
+    let reason = "made up for this test".into();
+    let judgement = Judgement { verdict, effect, interval, n_seeds: 5, reason };
+    Claim { text: "xPos extrapolates".into(), unit: "nats".into(), rule: rule(), judgement }
+}
+
+fn figure() -> Figure {
+    let series = vec![Series::new("arm", Style::Line, vec![Point::new(1.0, 2.0)])];
+    let plot = Xy { x: Axis::new("step", ""), y: Axis::new("loss", "nats"), series, lines: vec![] };
+    Figure::new("Loss", Plot::Xy(plot))
+}
+
+fn recommendation(text: &str) -> Recommendation {
+    Recommendation {
+        setting: text.into(),
+        value: 3e-4.into(),
+        unit: Some(text.into()),
+        interval: Some(RecommendedInterval { low: 2e-4, high: 5e-5, confidence: 0.95 }),
+        basis: text.into(),
+        caveats: vec![text.into()],
+    }
+}
+
+/// Every kind of block with `text` wherever text can be.
+fn everywhere(text: &str) -> Report {
+    let own = || text.to_owned();
+    let mut claim = claim(Verdict::Inconclusive, Some(0.5), None);
+    claim.text = own();
+    claim.unit = own();
+    claim.judgement.reason = own();
+    claim.rule.metric = own();
+    let mut figure = figure();
+    figure.title = own();
+    figure.caption = own();
+    if let Plot::Xy(plot) = &mut figure.plot {
+        plot.series[0].name = own();
+        plot.x.label = own();
+        plot.y.unit = own();
+    }
+    let number = KeyNumber { value: own(), unit: own(), label: own() };
+    let table = Table {
+        caption: own(),
+        columns: vec![crate::table::Column::text(text)],
+        rows: vec![vec![text.into()]],
+    };
+    let blocks = vec![
+        Block::Heading(own()),
+        Block::Paragraph(own()),
+        Block::List(vec![own()]),
+        Block::KeyNumbers(vec![number]),
+        Block::Verdicts(vec![claim]),
+        Block::Recommendations(vec![recommendation(text)]),
+        Block::Table(table),
+        Block::Figure(figure),
+        Block::Heading(own()),
+        Block::Sample(Sample { title: own(), prompt: own(), text: own() }),
+        Block::Note(own()),
+        Block::Caveat(own()),
+        Block::Command(Command { label: own(), lines: vec![own()] }),
+        Block::KeyValues(KeyValues { caption: own(), pairs: vec![(own(), own())] }),
+    ];
+    Report { title: own(), summary: own(), blocks }
+}
+
+/// Names of all elements, in order.
+fn tags(html: &str) -> Vec<&str> {
+    html.split('<').skip(1).filter_map(|rest| rest.split([' ', '>']).next()).collect()
+}
+
+fn check(actual: &str, expected: Expect) {
+    expected.assert_eq(actual);
+}
+
+#[test]
+fn verdicts_in_a_terminal() {
+    let interval = |low, high| Some(Interval { low, high });
+    let texts = [
+        claim(Verdict::Reproduced, Some(-0.3121), interval(-0.351, -0.274)),
+        claim(Verdict::NotReproduced, Some(0.11), interval(0.08, 0.14)),
+        claim(Verdict::Inconclusive, Some(0.5), None),
+        claim(Verdict::Inconclusive, None, None),
+    ]
+    .map(|claim| claim.to_text());
+    check(&texts.concat(), expect![[""]]);
+}
+
+#[test]
+fn rules_in_words() {
+    let rules = [
+        rule(),
+        Rule { direction: Direction::Higher, effect: Effect::Ratio, paired: false, ..rule() },
+        Rule { direction: Direction::Same, diverged: Diverged::Drop, ..rule() },
+        Rule { direction: Direction::Same, effect: Effect::Ratio, confidence: 0.995, ..rule() },
+        Rule { margin: -0.02, diverged: Diverged::Value(5.5), ..rule() },
+    ];
+    check(&rules.map(|rule| rule_in_words(&rule) + "\n").concat(), expect![[""]]);
+}
+
+#[test]
+fn a_report_in_markdown() {
+    check(&everywhere("a *b*").to_markdown(), expect![[""]]);
+}
+
+#[test]
+fn figures_of_a_markdown_report_can_be_files() {
+    let blocks = vec![Block::Figure(figure()), Block::Figure(figure())];
+    let report = Report { title: "r".into(), summary: String::new(), blocks };
+    let (markdown, files) = report.to_markdown_with_figures("figures/");
+    assert!(markdown.contains("![Loss](figures/figure-1.svg)"), "{markdown}");
+    assert!(markdown.contains("![Loss](figures/figure-2.svg)"), "{markdown}");
+    assert_eq!(
+        files.iter().map(|f| f.name.as_str()).collect::<Vec<_>>(),
+        ["figure-1.svg", "figure-2.svg"]
+    );
+    assert!(files.iter().all(|file| file.content.starts_with("<svg xmlns=")));
+}
+
+#[test]
+fn a_page_needs_nothing_and_forbids_everything() {
+    let html = everywhere("text").to_html();
+    assert!(html.contains("Content-Security-Policy\" content=\"default-src 'none';"));
+    for forbidden in ["<script", "<iframe", "<img", "@import", "url(", "http:", "https:", "src=\""]
+    {
+        assert!(!html.contains(forbidden), "{forbidden}");
+    }
+    let links: Vec<&str> = html.split("href=\"").skip(1).collect();
+    assert!(links.iter().all(|link| link.starts_with('#') || link.starts_with("data:,\"")));
+}
+
+#[test]
+fn text_cannot_leave_its_place() {
+    let attack = "</style></title></blockquote><script>alert(1)</script>\" onload='x' <!-- ]]> \u{202e} \u{0} `";
+    let (plain, attacked) = (everywhere("text").to_html(), everywhere(attack).to_html());
+    assert_eq!(tags(&attacked), tags(&plain));
+    assert!(!attacked.contains("<script") && !attacked.contains("<!--"));
+    assert!(!attacked.contains('\u{202e}') && !attacked.contains('\u{0}'));
+}
+
+#[test]
+fn sections_are_linked_and_closed() {
+    let html = everywhere("text").to_html();
+    assert!(html.contains("<a href=\"#section-2\">text</a>"));
+    assert!(html.contains("<section id=\"section-2\">"));
+    assert_eq!(html.matches("<section").count(), html.matches("</section>").count());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn no_text_changes_the_elements_of_a_page(text in "[ -~\\n\\u{0}-\\u{20}\\u{202a}-\\u{202e}<>\"'&]{1,40}") {
+        prop_assume!(!crate::text::one_line(&text).is_empty());
+        let (plain, attacked) = (everywhere("text").to_html(), everywhere(&text).to_html());
+        // Labels in figures wrap, so that their number depends on the text.
+        let rest = |html: &str| tags(html).into_iter().filter(|t| !t.contains("text")).map(str::to_owned).collect::<Vec<_>>();
+        prop_assert_eq!(rest(&attacked), rest(&plain));
+    }
+
+    #[test]
+    fn no_text_starts_a_block_of_markdown(text in "[ -~\\n]{1,40}") {
+        prop_assume!(!crate::text::one_line(&text).is_empty());
+        let block = Block::Paragraph(text.clone());
+        let report = Report { title: "t".into(), summary: String::new(), blocks: vec![block] };
+        let markdown = report.to_markdown();
+        let lines: Vec<&str> = markdown.lines().collect();
+        prop_assert_eq!(lines.len(), 3, "{:?}", lines);
+        prop_assert!(!lines[2].starts_with(['#', '>', '-', '+', '*', '=', '|', '`', '~', '<']), "{}", lines[2]);
+    }
+}

@@ -100,7 +100,7 @@ fn null_intervals(rule: &Rule, n_seeds: usize, sd: f64) -> Result<Option<Vec<Int
     let mut rng = Seed::new(0).stream("verdict/power");
     let n_experiments = match rule.interval {
         Method::Student => 10_000,
-        Method::Bootstrap => 1000, // each costs thousands of resamples
+        Method::Bootstrap => 500, // each costs thousands of resamples
     };
     let mut intervals = Vec::with_capacity(n_experiments);
     for _ in 0..n_experiments {

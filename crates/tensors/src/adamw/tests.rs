@@ -73,7 +73,7 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     check(&[&g], &zeros(&[3, 2]).transpose(0, 1), &s, "other strides");
     check(&[&g], &m.to_kind(Kind::Double), &s, "exp_avg 0 has kind Double, the parameter Float");
     check(&[&g], &m, &zeros(&[2]), "step 0 must be one f32");
-    check(&[&g, &g], &m, &s, "as many as the parameters");
+    check(&[&g, &g], &m, &s, "grads must be 1 tensors, one a parameter, got 2");
     let odd = AdamW { beta2: 1.0, ..HYPER };
     let message = adamw_step(&odd, &[&p], &[&g], &[&m], &[&v], &[&s]).unwrap_err().to_string();
     assert_eq!(message, "beta2 must be in [0, 1), got 1");

@@ -25,8 +25,10 @@ fn products_are_narrow_inside_the_guard_and_only_there() {
             assert_eq!((active(), product_kind()), (None, Kind::Float));
         }
         assert_eq!((active(), product_kind()), (Some(Kind::BFloat16), Kind::BFloat16));
-        let softmax = randn(&[2, 3], 2).to_kind(Kind::BFloat16).log_softmax(-1, None::<Kind>);
-        assert_eq!(softmax.kind(), Kind::Float, "reductions stay in f32");
+        // As the module's text says of the CPU.
+        let narrow = randn(&[2, 3], 2).to_kind(Kind::BFloat16);
+        assert_eq!(narrow.softmax(-1, None::<Kind>).kind(), Kind::BFloat16);
+        assert_eq!(narrow.mse_loss(&narrow, tch::Reduction::Mean).kind(), Kind::Float);
     }
     assert_eq!((active(), product_kind()), (None, Kind::Float));
 }

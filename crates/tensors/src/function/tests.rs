@@ -17,7 +17,7 @@ impl Drop for Counted {
 }
 
 /// `x * factor` by hand, with a drop counter in the closure.
-fn scaled(x: &Tensor, factor: f64) -> (Tensor, impl Fn() -> usize) {
+fn scaled(x: &Tensor, factor: f64) -> (Tensor, impl Fn() -> usize + use<>) {
     let drops = Arc::new(AtomicUsize::new(0));
     let counted = Counted(Arc::clone(&drops));
     let y = tch::no_grad(|| x * factor);

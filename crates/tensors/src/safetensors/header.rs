@@ -1,6 +1,6 @@
 //! The header of a safetensors file: read, checked, written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
@@ -170,7 +170,7 @@ const KINDS: [(&str, Kind, usize); 10] = [
     ("BOOL", Kind::Bool, 1),
 ];
 
-/// One tensor to be written.
+/// One tensor to be written: its place in the caller's list, and its size.
 pub(super) struct Planned {
     pub(super) index: usize,
     pub(super) n_bytes: usize,
@@ -182,53 +182,53 @@ pub(super) fn plan(
     tensors: &[(&str, Kind, Vec<i64>)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<(Vec<u8>, Vec<Planned>)> {
-    let mut order = Vec::with_capacity(tensors.len());
-    for (index, (name, kind, shape)) in tensors.iter().enumerate() {
-        let Some(rank) = KINDS.iter().position(|(_, known, _)| known == kind) else {
-            return Err(Error::tensor(
-                path,
-                name,
-                format!("has kind {kind:?}, which cannot be stored"),
-            ));
-        };
-        if *name == METADATA {
-            return Err(Error::tensor(path, name, "has a name that the format reserves"));
-        }
-        order.push((rank, *name, index, shape));
-    }
-    order.sort();
     let mut parts = Vec::with_capacity(tensors.len() + 1);
     if !metadata.is_empty() {
         parts.push(format!("\"{METADATA}\":{}", json(path, metadata)?));
     }
-    let (mut offset, mut planned, mut last) = (0u64, Vec::with_capacity(tensors.len()), None);
-    for (rank, name, index, shape) in order {
-        if last == Some((rank, name))
-            || tensors.iter().filter(|(other, ..)| *other == name).nth(1).is_some()
-        {
-            return Err(Error::tensor(path, name, "is given twice"));
-        }
-        last = Some((rank, name));
+    let (mut offset, mut planned) = (0, Vec::with_capacity(tensors.len()));
+    for (rank, name, index) in file_order(path, tensors)? {
         let (dtype, _, size) = KINDS[rank];
-        let n_bytes = shape.iter().product::<i64>() as usize * size;
-        let shape = shape.iter().map(|&size| size as u64).collect();
-        let data_offsets = (offset, offset + n_bytes as u64);
-        let entry = RawEntry { dtype: dtype.to_owned(), shape, data_offsets };
+        let shape: Vec<u64> = tensors[index].2.iter().map(|&size| size as u64).collect();
+        let n_bytes = shape.iter().product::<u64>() * size as u64;
+        let entry =
+            RawEntry { dtype: dtype.to_owned(), shape, data_offsets: (offset, offset + n_bytes) };
         parts.push(format!("{}:{}", json(path, name)?, json(path, &entry)?));
-        planned.push(Planned { index, n_bytes });
-        offset += n_bytes as u64;
+        planned.push(Planned { index, n_bytes: n_bytes as usize });
+        offset += n_bytes;
     }
     let mut text = format!("{{{}}}", parts.join(",")).into_bytes();
     text.resize(text.len().next_multiple_of(PREFIX), b' ');
-    if text.len() as u64 > MAX_HEADER {
-        return Err(Error::file(
-            path,
-            format!("a header of {} bytes; at most {MAX_HEADER} can be stored", text.len()),
-        ));
+    let len = text.len() as u64;
+    if len > MAX_HEADER {
+        let reason = format!("a header of {len} bytes; at most {MAX_HEADER} can be stored");
+        return Err(Error::file(path, reason));
     }
-    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
-    bytes.append(&mut text);
-    Ok((bytes, planned))
+    Ok(([len.to_le_bytes().as_slice(), &text].concat(), planned))
+}
+
+/// Rank of the kind, name and place in `tensors`, in the order of the file; no name twice.
+fn file_order<'a>(
+    path: &Path,
+    tensors: &[(&'a str, Kind, Vec<i64>)],
+) -> Result<Vec<(usize, &'a str, usize)>> {
+    let mut seen = HashSet::with_capacity(tensors.len());
+    let mut order = Vec::with_capacity(tensors.len());
+    for (index, (name, kind, _)) in tensors.iter().enumerate() {
+        let Some(rank) = KINDS.iter().position(|(_, known, _)| known == kind) else {
+            let reason = format!("has kind {kind:?}, which cannot be stored");
+            return Err(Error::tensor(path, name, reason));
+        };
+        if *name == METADATA {
+            return Err(Error::tensor(path, name, "has a name that the format reserves"));
+        }
+        if !seen.insert(*name) {
+            return Err(Error::tensor(path, name, "is given twice"));
+        }
+        order.push((rank, *name, index));
+    }
+    order.sort();
+    Ok(order)
 }
 
 fn json(path: &Path, value: &(impl Serialize + ?Sized)) -> Result<String> {
