@@ -78,7 +78,7 @@ fn a_changed_constant_of_the_initialisation_fails() {
     let text = fs::read_to_string(carried().join("init.json")).unwrap();
     fs::write(folder.join("init.json"), &text).unwrap();
     assert_eq!(check(&folder).0, Some(0));
-    let changed = text.replacen("1.782709687623856", "1.782709687623956", 1);
+    let changed = text.replacen("1.782709687623856", "1.782709697623856", 1);
     fs::write(folder.join("init.json"), changed).unwrap();
     assert_eq!(check(&folder).0, Some(1));
 }

@@ -106,11 +106,13 @@ pub(crate) fn oracle(
                 let one = |j: i64| score(h as usize, &q[i as usize], i, &k[j as usize], j);
                 let weights: Vec<f64> = visible.iter().map(|&j| one(j).exp()).collect();
                 let total: f64 = weights.iter().sum();
-                for c in 0..d as usize {
-                    let mixed: f64 =
-                        visible.iter().zip(&weights).map(|(&j, w)| w * v[j as usize][c]).sum();
-                    out.push(mixed / total);
+                let mut mixed = vec![0.0; d as usize];
+                for (&j, weight) in visible.iter().zip(&weights) {
+                    for (sum, value) in mixed.iter_mut().zip(&v[j as usize]) {
+                        *sum += weight * value / total;
+                    }
                 }
+                out.extend(mixed);
             }
         }
     }

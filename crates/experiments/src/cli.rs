@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forerun_runs::table::{Cell, Column, Table};
+use forerun_tensors::parse_device;
 
 use crate::config::{Experiment, Overrides, Scale};
 use crate::plan::{Plan, measured_rate};
@@ -99,7 +100,9 @@ impl Selection {
             seeds: self.seeds,
             device: self.device.clone(),
         };
-        Experiment::resolve(&catalog::find(&self.name)?, &overrides)
+        let experiment = Experiment::resolve(&catalog::find(&self.name)?, &overrides)?;
+        parse_device(&experiment.device)?;
+        Ok(experiment)
     }
 
     fn jobs(&self, experiment: &Experiment) -> Result<usize> {

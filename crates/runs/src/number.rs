@@ -68,13 +68,15 @@ pub(crate) fn grouped(count: u64) -> String {
     out
 }
 
-/// Puts a true minus sign before the numbers of a formatted text, for pages and figures.
-pub(crate) fn typographic(number: &str) -> String {
-    let mut out = String::with_capacity(number.len());
+/// Puts a true minus sign before the numbers of a text, for pages and figures.
+pub(crate) fn typographic(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     let mut before = ' ';
-    for c in number.chars() {
-        let is_sign = c == '-' && matches!(before, ' ' | '[' | '(');
-        out.push(if is_sign { '−' } else { c });
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let starts = matches!(before, ' ' | '[' | '(');
+        let is_number = chars.peek().is_some_and(|&next| next.is_ascii_digit() || next == '∞');
+        out.push(if c == '-' && starts && is_number { '−' } else { c });
         before = c;
     }
     out

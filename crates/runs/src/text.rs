@@ -45,8 +45,12 @@ pub(crate) fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(line.len() + 8);
     for (at, c) in line.char_indices() {
         let rest = &line[at..];
-        let starts_block = out.chars().all(|before| before.is_ascii_digit())
-            && matches!(c, '-' | '+' | '=' | '.' | ')' | '#');
+        let next = rest.chars().nth(1).unwrap_or(' ');
+        let starts_block = match c {
+            '-' | '+' | '=' | '#' => at == 0 && (next == ' ' || next == c),
+            '.' | ')' => next == ' ' && line[..at].bytes().all(|before| before.is_ascii_digit()),
+            _ => false,
+        };
         let autolinks = rest.starts_with("://")
             || (c == '.' && line[..at].to_ascii_lowercase().ends_with("www"));
         let special =
@@ -65,6 +69,34 @@ pub(crate) fn markdown_fence(text: &str, language: &str) -> String {
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest.max(2) + 1);
     format!("{fence}{language}\n{}\n{fence}\n", text.trim_end_matches('\n'))
+}
+
+/// Lines of `text` with at most `width` characters, broken between words where possible.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in one_line(text).split(' ') {
+        let mut rest: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + rest.len() > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        while !rest.is_empty() {
+            let gap = usize::from(used > 0);
+            let part: String = rest.drain(..rest.len().min(width - used - gap)).collect();
+            used += gap + part.chars().count();
+            if let Some(line) = lines.last_mut() {
+                line.push_str(&" "[..gap]);
+                line.push_str(&part);
+            }
+            if !rest.is_empty() {
+                lines.push(String::new());
+                used = 0;
+            }
+        }
+    }
+    lines
 }
 
 fn is_hidden(c: char) -> bool {

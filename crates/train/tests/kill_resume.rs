@@ -4,6 +4,11 @@
 //! The child is this test binary again, told by an environment variable to train in a folder.
 
 #![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests may panic; the parent reads stdout"
+)]
 
 #[allow(dead_code, reason = "shared with the other tests, which need more of it")]
 #[path = "it/tiny.rs"]

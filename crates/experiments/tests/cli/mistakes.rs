@@ -38,7 +38,7 @@ fn bad_text_is_named_with_its_file_and_row() {
     check(&place, &data("empty.txt"), &["empty.txt"]);
     check(&place, &data("latin1.txt"), &["latin1.txt", "UTF-8"]);
     check(&place, &data("short.txt"), &["tokens"]);
-    check(&place, &data("broken.jsonl"), &["broken.jsonl", "line 2"]);
+    check(&place, &data("broken.jsonl"), &["broken.jsonl", "row 2"]);
     check(&place, &data("numbers.jsonl"), &["numbers.jsonl"]);
     check(&place, &data("not.parquet"), &["not.parquet"]);
     check(&place, &data("missing.txt"), &["missing.txt"]);

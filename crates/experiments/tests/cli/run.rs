@@ -36,8 +36,9 @@ fn a_smoke_run_leaves_everything_that_a_run_directory_promises() {
     assert_eq!(events.len(), 2);
     let html = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(!html.contains("http://") && !html.contains("<script"), "the report must load nothing");
-    let leftovers = children(&run).into_iter().filter(|path| path.to_string_lossy().contains("tmp")).count();
-    assert_eq!(leftovers, 0);
+    let named = |path: &std::path::PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let leftovers: Vec<_> = children(&run).iter().map(named).filter(|name| name.contains(".tmp")).collect();
+    assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn ones_own_text_is_trained_on() {
     let manifest = fs::read_to_string(place.only_run("quickstart").join("manifest.json")).unwrap();
     assert!(manifest.contains("mine.txt"));
     let samples = fs::read_to_string(place.only_run("quickstart").join("samples.json")).unwrap();
-    assert!(samples.contains("nobody wrote"), "prompts come from the end of the text: {samples}");
+    assert!(samples.contains("of a text that"), "prompts come from the text: {samples}");
 }
 
 #[test]

@@ -349,7 +349,7 @@ fn scatter() -> Figure {
         Point::with_interval(x, y, y - 0.03, y + 0.03)
     };
     let plot = Xy {
-        x: Axis::log10("training tokens", "tokens"),
+        x: Axis::log10("training data", "tokens"),
         y: Axis::new("validation loss", "nats per token"),
         series: vec![
             Series::new("fitted law", Style::Line, (0..=50).map(law).collect()),

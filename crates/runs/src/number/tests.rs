@@ -43,6 +43,7 @@ fn counts_are_grouped_from_ten_thousand() {
 #[test]
 fn signs_become_minus_but_exponents_stay() {
     assert_eq!(typographic("-3.0e-5 [-4, -2]"), "−3.0e-5 [−4, −2]");
+    assert_eq!(typographic("run --set a=-1 from -∞"), "run --set a=-1 from −∞");
 }
 
 proptest! {

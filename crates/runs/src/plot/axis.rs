@@ -9,6 +9,9 @@ pub(super) use ticks::Ticks;
 /// Largest magnitude that is drawn; differences of such numbers do not overflow.
 const LARGEST: f64 = 1e300;
 
+/// Largest magnitude that counts as zero on a linear axis; steps stay above the subnormal numbers.
+const SMALLEST: f64 = 1e-290;
+
 /// An axis whose ends are known.
 #[derive(Clone, Debug)]
 pub(super) struct Domain {
@@ -135,11 +138,13 @@ pub(super) fn is_drawable(scale: Scale, value: f64) -> bool {
 /// Gives a range without extent some: a value alone sits in the middle.
 fn widen(scale: Scale, low: f64, high: f64) -> (f64, f64) {
     let largest = low.abs().max(high.abs());
+    if scale == Scale::Linear && largest < SMALLEST {
+        return (if low < 0.0 { -1.0 } else { 0.0 }, 1.0);
+    }
     if high - low > largest * 1e-9 {
         return (low, high);
     }
     match scale {
-        Scale::Linear if largest < 1.0 / LARGEST => (0.0, 1.0),
         Scale::Linear => (low - largest * 0.1, high + largest * 0.1),
         Scale::Log10 | Scale::Log2 => (low / 1.5, high * 1.5),
     }

@@ -1,12 +1,12 @@
 //! Horizontal bars with intervals, their names at the left and their values at the right.
 
-use super::axis::{Domain, Place};
+use super::axis::{Domain, Place, is_drawable};
 use super::labels::{FONT, SMALL, shorten, width, wrap};
 use super::legend::{self, Entry, Glyph};
 use super::svg::{Area, Svg, number};
 use super::xy::fit;
-use super::{Bar, Bars, ReferenceLine, Size, marks, palette};
-use crate::number::{significant, typographic, with_range};
+use super::{Axis, Bar, Bars, ReferenceLine, Scale, Size, marks, palette};
+use crate::number::{fixed, significant, typographic, with_range};
 
 /// Measures of one drawing.
 struct Layout {
@@ -16,6 +16,10 @@ struct Layout {
     group: f64,
     /// Room above each group for its name, where names do not fit at the left.
     name_above: f64,
+    /// Decimals of all values; `None` gives each its own digits.
+    decimals: Option<usize>,
+    /// Right end of the values.
+    right: f64,
 }
 
 /// Draws from the top and returns the height taken.
@@ -43,24 +47,19 @@ impl Layout {
         let room = size.width();
         let is_beside = widest <= room * 0.32;
         let left = if is_beside { widest + 12.0 } else { 2.0 };
-        let texts = plot.series.iter().flat_map(|series| &series.values).map(value_text);
+        let decimals = decimals(plot);
+        let texts = bars(plot).map(|bar| value_text(bar, decimals));
         let right = texts.map(|text| width(&text, SMALL)).fold(0.0, f64::max) + 12.0;
         let n_series = plot.series.len().max(1) as f64;
         let thickness = if n_series > 1.0 { 15.0 } else { 20.0 };
         let name_above = if is_beside { 0.0 } else { 20.0 };
         let group = name_above + n_series * (thickness + 3.0) + 12.0;
-        let values = plot.series.iter().flat_map(|series| &series.values);
-        let lines = plot.lines.iter().map(|line| at(line).0);
-        let values = values.flat_map(|bar| [Some(bar.value), bar.low, bar.high]).flatten();
-        let mut values: Vec<f64> = values.chain(lines).collect();
-        if plot.axis.scale == super::Scale::Linear {
-            values.push(0.0);
-        }
-        let width = room - left - right.max(14.0);
-        let domain = fit(&plot.axis, &values, width);
+        let length = room - left - right.max(14.0);
+        let domain = domain(plot, length);
         let top = top + reference_room(&plot.lines);
-        let area = Area { left, top, width, height: group * names.len() as f64 + 4.0 };
-        Self { domain, area, thickness, group, name_above }
+        let height = group * names.len() as f64 + 4.0;
+        let area = Area { left, top, width: length, height };
+        Self { domain, area, thickness, group, name_above, decimals, right: room }
     }
 
     fn x(&self, value: f64) -> f64 {
@@ -82,7 +81,7 @@ impl Layout {
             let middle = x.max(width(label, SMALL) / 2.0);
             svg.text("tick middle", middle, bottom + 16.0, label);
         }
-        if plot.axis.scale == super::Scale::Linear {
+        if plot.axis.scale == Scale::Linear {
             let x = self.x(0.0).floor() + 0.5;
             svg.line("axis", (x, top), (x, bottom), "");
         }
@@ -92,7 +91,7 @@ impl Layout {
         let start = self.y((i, 0));
         if self.name_above > 0.0 {
             let room = self.area.right();
-            svg.text("label", self.area.left, start - 7.0, &shorten(name, FONT, room));
+            svg.text("label over", self.area.left, start - 7.0, &shorten(name, FONT, room));
         } else {
             let middle = start + (self.group - 12.0 - 3.0) / 2.0;
             svg.text("label end", self.area.left - 10.0, middle + 4.5, name);
@@ -102,7 +101,7 @@ impl Layout {
     fn draw_bar(&self, svg: &mut Svg, place: (usize, usize), bar: &Bar, slot: usize, name: &str) {
         let (y, class) = (self.y(place), palette::class(slot));
         let middle = y + self.thickness / 2.0;
-        let title = format!("{name}: {}", full_text(bar));
+        let title = format!("{name}: {}", full_text(bar, self.decimals));
         let end = self.area.right();
         match self.domain.place(bar.value) {
             Place::Inside(_) => self.draw_value(svg, bar, y, &class, &title),
@@ -119,7 +118,7 @@ impl Layout {
                 svg.titled_path(&format!("mark {class}"), &d, &title);
             }
         }
-        svg.text("tick", end + 8.0, middle + 4.0, &value_text(bar));
+        svg.text("tick end", self.right, middle + 4.0, &value_text(bar, self.decimals));
     }
 
     /// The bar, or on a logarithmic axis the dot, and the interval.
@@ -204,17 +203,55 @@ fn reference_room(lines: &[ReferenceLine]) -> f64 {
     lines.len() as f64 * 17.0 + if lines.is_empty() { 0.0 } else { 2.0 }
 }
 
-fn value_text(bar: &Bar) -> String {
-    if bar.value.is_finite() {
-        typographic(&significant(bar.value, 3))
-    } else {
-        "diverged".to_owned()
+fn bars(plot: &Bars) -> impl Iterator<Item = &Bar> {
+    plot.series.iter().flat_map(|series| &series.values)
+}
+
+/// The axis from the data: a little room at both ends, and zero on a linear axis.
+fn domain(plot: &Bars, room: f64) -> Domain {
+    let is_linear = plot.axis.scale == Scale::Linear;
+    let lines = plot.lines.iter().map(|line| at(line).0);
+    let values = bars(plot).flat_map(|bar| [Some(bar.value), bar.low, bar.high]).flatten();
+    let values = values.chain(lines).chain(is_linear.then_some(0.0));
+    let values: Vec<f64> = values.filter(|v| is_drawable(plot.axis.scale, *v)).collect();
+    let low = values.iter().copied().reduce(f64::min);
+    let high = values.iter().copied().reduce(f64::max);
+    let (low, high) = match (low, high) {
+        (Some(low), Some(high)) if is_linear => {
+            let more = (high - low) * 0.04;
+            let outside = |end: f64, more: f64| if end == 0.0 { end } else { end + more };
+            (Some(outside(low, -more)), Some(outside(high, more)))
+        }
+        (Some(low), Some(high)) => {
+            let more = (high / low).powf(0.06).max(1.05);
+            (Some(low / more), Some(high * more))
+        }
+        _ => (None, None),
+    };
+    let (min, max) = (plot.axis.min.or(low), plot.axis.max.or(high));
+    fit(&Axis { min, max, ..plot.axis.clone() }, &values, room)
+}
+
+/// Decimals that give the largest value three digits; bars on one linear axis share them.
+fn decimals(plot: &Bars) -> Option<usize> {
+    let sizes = bars(plot).map(|bar| bar.value.abs()).filter(|value| value.is_finite());
+    let largest = sizes.fold(0.0, f64::max);
+    let suits = plot.axis.scale == Scale::Linear && (1e-3..1e6).contains(&largest);
+    let fraction = |text: String| text.split_once('.').map_or(0, |(_, digits)| digits.len());
+    suits.then(|| fraction(significant(largest, 3)))
+}
+
+fn value_text(bar: &Bar, decimals: Option<usize>) -> String {
+    match decimals {
+        _ if !bar.value.is_finite() => "diverged".to_owned(),
+        Some(decimals) => typographic(&fixed(bar.value, decimals)),
+        None => typographic(&significant(bar.value, 3)),
     }
 }
 
-fn full_text(bar: &Bar) -> String {
+fn full_text(bar: &Bar, decimals: Option<usize>) -> String {
     match (bar.low, bar.high) {
         (Some(low), Some(high)) => typographic(&with_range(bar.value, low, high)),
-        _ => value_text(bar),
+        _ => value_text(bar, decimals),
     }
 }

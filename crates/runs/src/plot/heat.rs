@@ -112,15 +112,31 @@ impl Layout {
             svg.text("label middle", middle, y, &line);
             y += 17.0;
         }
+        self.draw_key(svg, plot, y) - 8.0
+    }
+
+    /// What hatched and empty cells mean, from `y` on; returns where it ends.
+    fn draw_key(&self, svg: &mut Svg, plot: &HeatMap, mut y: f64) -> f64 {
+        let missing = (0..self.n_rows).any(|row| {
+            let cell = |column| plot.cells.get(row).and_then(|row: &Vec<HeatCell>| row.get(column));
+            (0..self.n_columns).any(|column| matches!(cell(column), None | Some(HeatCell::Missing)))
+        });
+        let left = self.area.left;
+        let sample = |y: f64| Area { left, top: y - 11.0, width: 22.0, height: 14.0 };
         if has_hatch(plot, self.cell.0) {
-            y += 4.0;
-            let sample = Area { left: self.area.left, top: y - 11.0, width: 22.0, height: 14.0 };
-            svg.rect("word", sample);
-            svg.path("hatch", &hatch(sample), "");
-            svg.text("note", sample.right() + 7.0, y, &hatch_words(plot));
-            y += 17.0;
+            y += 6.0;
+            svg.rect("word", sample(y));
+            svg.path("hatch", &hatch(sample(y)), "");
+            svg.text("note", left + 30.0, y, &hatch_words(plot));
+            y += 15.0;
         }
-        y - 8.0
+        if missing {
+            y += 6.0;
+            svg.rect("missing", sample(y));
+            svg.text("note", left + 30.0, y, "not measured");
+            y += 15.0;
+        }
+        y
     }
 }
 

@@ -9,9 +9,10 @@ pub(super) const SMALL: f64 = 12.0;
 /// Size of titles, as in `plot.css`.
 pub(super) const TITLE: f64 = 16.0;
 
-/// Width of `label` in units at `size`: an upper estimate for the common sans-serif fonts.
+/// Width of `label` in units at `size`: an upper estimate for the common sans-serif fonts, of which
+/// DejaVu Sans is the widest.
 pub(super) fn width(label: &str, size: f64) -> f64 {
-    text::one_line(label).chars().map(advance).sum::<f64>() * size * 1.04
+    text::one_line(label).chars().map(advance).sum::<f64>() * size * 1.13
 }
 
 /// Breaks `label` between words into at most `most` lines of `room` units.

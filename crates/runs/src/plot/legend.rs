@@ -9,7 +9,7 @@ use super::{marks, palette};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Glyph {
     /// A series in its style, with or without intervals.
-    Series { slot: usize, style: Style, interval: bool },
+    Series { slot: usize, style: Style, interval: bool, dense: bool },
     /// A bar of a palette slot.
     Bar(usize),
     /// A reference line with its dash.
@@ -58,7 +58,7 @@ pub(super) fn draw(svg: &mut Svg, entries: &[Entry], room: f64, top: f64) -> f64
 fn glyph(svg: &mut Svg, glyph: Glyph, x: f64, y: f64) {
     let (end, middle) = (x + GLYPH, x + GLYPH / 2.0);
     match glyph {
-        Glyph::Series { slot, style, interval } => {
+        Glyph::Series { slot, style, interval, dense } => {
             let class = palette::class(slot);
             if interval && style != Style::Points {
                 let band = Area { left: x, top: y - 6.0, width: GLYPH, height: 12.0 };
@@ -68,9 +68,10 @@ fn glyph(svg: &mut Svg, glyph: Glyph, x: f64, y: f64) {
                 svg.line(&format!("error {class}"), (middle, y - 8.0), (middle, y + 8.0), "");
             }
             if style != Style::Points {
-                svg.line(&format!("line {class}"), (x, y), (end, y), palette::dash(slot));
+                let dash = if dense { "" } else { palette::dash(slot) };
+                svg.line(&format!("line {class}"), (x, y), (end, y), dash);
             }
-            if style != Style::Line {
+            if style != Style::Line || dense {
                 svg.path(&format!("mark {class}"), &marks::marker(slot, middle, y), "");
             }
         }

@@ -4,12 +4,12 @@
 //! the largest smallest distance under normal vision and the three colour blindnesses; the
 //! tests state what they keep.
 
-/// Colours on a light ground: blue, orange, green, magenta, olive, cyan, violet, rose.
+/// Colours on a light ground: blue, brick, green, plum, ochre, teal, violet, rose.
 pub(crate) const LIGHT: [&str; 8] =
-    ["#1a5dcd", "#d37612", "#064a24", "#951f7d", "#73600f", "#3c9aaf", "#8c73f4", "#a86861"];
+    ["#1a45af", "#ac2f12", "#2da17d", "#713a62", "#b48916", "#1b798f", "#8758d9", "#964d5b"];
 /// The same hues on a dark ground.
 pub(crate) const DARK: [&str; 8] =
-    ["#3a86fb", "#f06807", "#a5f0bd", "#a77798", "#eec82e", "#67cac5", "#a199dc", "#fc9888"];
+    ["#4886fc", "#e55a44", "#5aefc5", "#b279a6", "#dab34f", "#64c4c8", "#ab9df1", "#df8587"];
 /// Dash patterns in units; the empty one is a solid line.
 pub(crate) const DASHES: [&str; 5] = ["", "7 3", "2 3", "9 3 2 3", "4 2"];
 

@@ -100,7 +100,7 @@ fn long_series_are_thinned_and_keep_their_extremes() {
     let plot = Xy { series, ..Xy::default() };
     let svg = Figure::new("", Plot::Xy(plot)).to_fragment(Size::Wide);
     assert!(svg.len() < 100_000, "{} bytes", svg.len());
-    let line = corners(attributes(&svg, "line s0", "d").pop().unwrap());
+    let line = corners(attributes(&svg, "thin line s0", "d").pop().unwrap());
     let (_, _, top, bottom) = axes(&svg);
     assert!(line.iter().any(|c| (c.1 - top).abs() < 1.0), "the highest point is drawn");
     assert!(line.iter().any(|c| (c.1 - bottom).abs() < 1.0), "the lowest point is drawn");
@@ -142,7 +142,7 @@ fn a_heat_map_says_which_cells_diverged_or_are_missing() {
     };
     let svg = Figure::new("map", Plot::Heat(map)).to_fragment(Size::Wide);
     assert!(svg.contains(">diverged</text>"));
-    assert_eq!(count(&svg, "not measured"), 2, "the missing cell and the one never given");
+    assert_eq!(count(&svg, ": not measured"), 2, "the missing cell and the one never given");
     assert_eq!(count(&svg, "class=\"best\""), 1);
 }
 

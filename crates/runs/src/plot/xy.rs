@@ -96,7 +96,8 @@ fn is_same_arm(a: &Entry, b: &Entry) -> bool {
 
 fn series_glyph(series: &Series, index: usize) -> Glyph {
     let interval = series.points.iter().any(|p| p.low.is_some() || p.high.is_some());
-    Glyph::Series { slot: slot(series, index), style: series.style, interval }
+    let dense = is_dense(series);
+    Glyph::Series { slot: slot(series, index), style: series.style, interval, dense }
 }
 
 /// Place of a series in the palette.
@@ -121,6 +122,12 @@ fn verticals(lines: &[ReferenceLine]) -> impl Iterator<Item = (f64, &str)> {
 /// Every vertical coordinate of a point that the axis should cover.
 fn heights(point: &Point) -> impl Iterator<Item = f64> {
     [Some(point.y), point.low, point.high].into_iter().flatten()
+}
+
+/// Whether a line has so many points that dashes would not show and noise would be a blot: it is
+/// drawn thin, with a few of its points marked.
+fn is_dense(series: &Series) -> bool {
+    series.style == Style::Line && series.points.len() > 300
 }
 
 /// Whether a series has a line.

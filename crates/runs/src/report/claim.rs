@@ -1,6 +1,7 @@
 //! Claims with their verdicts in words.
 
 use crate::number::{shortest, significant, with_range};
+use crate::text;
 use crate::verdict::{Direction, Diverged, Effect, Judgement, Rule, Verdict};
 
 /// A claim, the rule that was written before the run, and what came out.
@@ -17,18 +18,22 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The verdict and what it rests on, in a few lines for a terminal.
-    pub fn to_text(&self) -> String {
-        format!(
-            "{} {}: {}\n  effect  {}\n  seeds   {}\n  rule    {}\n  reason  {}\n",
-            symbol(self.judgement.verdict),
-            self.judgement.verdict,
-            crate::text::one_line(&self.text),
-            self.effect_in_words(),
-            self.judgement.n_seeds,
-            crate::text::one_line(&rule_in_words(&self.rule)),
-            crate::text::one_line(&self.judgement.reason),
-        )
+    /// The verdict and what it rests on, in lines of at most `width` characters.
+    pub fn to_terminal(&self, width: usize) -> String {
+        let verdict = self.judgement.verdict;
+        let head = format!("{} {verdict}: {}", symbol(verdict), self.text);
+        let parts = [
+            ("effect", self.effect_in_words()),
+            ("seeds", self.judgement.n_seeds.to_string()),
+            ("rule", rule_in_words(&self.rule)),
+            ("reason", self.judgement.reason.clone()),
+        ];
+        let mut out = text::wrap(&head, width.saturating_sub(2)).join("\n  ") + "\n";
+        for (name, content) in parts {
+            let lines = text::wrap(&content, width.saturating_sub(10));
+            out.push_str(&format!("  {name:<8}{}\n", lines.join("\n          ")));
+        }
+        out
     }
 
     /// The effect with its interval and unit: `-0.312 [-0.351, -0.274] nats at 95 %`.
@@ -36,7 +41,7 @@ impl Claim {
         let unit = match (self.rule.effect, self.unit.is_empty()) {
             (Effect::Ratio, _) => " times".to_owned(),
             (_, true) => String::new(),
-            (_, false) => format!(" {}", crate::text::one_line(&self.unit)),
+            (_, false) => format!(" {}", text::one_line(&self.unit)),
         };
         match (self.judgement.effect, self.judgement.interval) {
             (None, _) => "not known".to_owned(),

@@ -69,15 +69,28 @@ fn claim(claim: &Claim) -> String {
     let effect = typographic(&claim.effect_in_words());
     out.push_str("<dl>\n");
     let pairs = [
-        ("Effect", effect),
+        ("Effect", text::html(&effect)),
         ("Seeds", claim.judgement.n_seeds.to_string()),
-        ("Rule", rule_in_words(&claim.rule)),
-        ("Reason", claim.judgement.reason.clone()),
+        ("Rule", text::html(&typographic(&rule_in_words(&claim.rule)))),
+        ("Reason", with_code(&typographic(&claim.judgement.reason))),
     ];
     for (name, value) in pairs {
-        out.push_str(&format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", text::html(&value)));
+        out.push_str(&format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n"));
     }
     out + "</dl>\n</article>\n"
+}
+
+/// Text in which pairs of backticks mark code.
+fn with_code(content: &str) -> String {
+    let parts: Vec<String> = content.split('`').map(text::html).collect();
+    if parts.len().is_multiple_of(2) {
+        return text::html(content);
+    }
+    let tagged = |(i, part): (usize, &String)| match i % 2 {
+        0 => part.clone(),
+        _ => format!("<code>{part}</code>"),
+    };
+    parts.iter().enumerate().map(tagged).collect()
 }
 
 fn forest(claim: &Claim) -> String {

@@ -81,7 +81,7 @@ fn claim(claim: &Claim) -> String {
 
 fn recommendation(recommendation: &Recommendation) -> String {
     let Recommendation { setting, value, unit, interval, basis, caveats } = recommendation;
-    let unit = unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
+    let unit = unit.as_deref().map_or(String::new(), |unit| format!(" {}", markdown(unit)));
     let range = interval.map_or(String::new(), |i| {
         format!(", [{}, {}] at {}", shortest(i.low), shortest(i.high), percent(i.confidence))
     });
@@ -89,7 +89,7 @@ fn recommendation(recommendation: &Recommendation) -> String {
         "**Recommended**: {} = **{}**{}\n\n{}",
         markdown(setting),
         markdown(&super::value_text(value)),
-        markdown(&format!("{unit}{range}")),
+        unit + &markdown(&range),
         paragraph(basis),
     );
     if !caveats.is_empty() {

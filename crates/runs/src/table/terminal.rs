@@ -21,7 +21,7 @@ pub(super) fn render(table: &Table, width: usize) -> String {
     let width = width.max(20);
     let mut out = String::new();
     if !table.caption.is_empty() {
-        out.push_str(&caption(&table.caption, width));
+        out.push_str(&(text::wrap(&table.caption, width).join("\n") + "\n\n"));
     }
     let grid =
         if fits(&columns, &rows, width) { grid(&columns, &rows) } else { records(&columns, &rows) };
@@ -85,22 +85,4 @@ fn fits(columns: &[Column], rows: &[Vec<String>], width: usize) -> bool {
 
 fn longest_word(heading: &str) -> usize {
     heading.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0)
-}
-
-/// The caption, broken between words.
-fn caption(caption: &str, width: usize) -> String {
-    let mut lines = vec![String::new()];
-    for word in text::one_line(caption).split(' ') {
-        let room = lines.last().map_or(0, |line| line.chars().count());
-        if room > 0 && room + 1 + word.chars().count() > width {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines.join("\n") + "\n\n"
 }

@@ -36,12 +36,34 @@ fn check(actual: &str, expected: Expect) {
 
 #[test]
 fn a_table_in_markdown() {
-    check(&example().to_markdown(), expect![[""]]);
+    check(
+        &example().to_markdown(),
+        expect![[r#"
+        **Validation loss by \*arm\***
+
+        | arm | loss (nats per token) | tokens | remark |
+        | :-- | --: | --: | :-- |
+        | xPos | 3.214 ± 0.031 | 1048576 | \<script\>alert(1)\</script\> \| done |
+        | RoPE | 3.40 \[3.31, 3.52\] | 512 | two lines |
+        | none | NaN |  |  |
+    "#]],
+    );
 }
 
 #[test]
 fn a_table_in_a_terminal() {
-    check(&example().to_terminal(80), expect![[""]]);
+    check(
+        &example().to_terminal(80),
+        expect![[r#"
+        Validation loss by *arm*
+
+         arm    loss (nats per token)    tokens   remark
+        ───────────────────────────────────────────────────────────────────────────
+         xPos           3.214 ± 0.031   1048576   <script>alert(1)</script> | done
+         RoPE       3.40 [3.31, 3.52]       512   two lines
+         none                     NaN
+    "#]],
+    );
 }
 
 #[test]
@@ -50,12 +72,47 @@ fn a_table_that_is_too_wide_becomes_records() {
     table.columns.extend((0..9).map(|i| Column::number(format!("metric {i}"), "nats")));
     table.rows[0].extend((0..9).map(|i| Cell::number(f64::from(i) / 7.0, 3)));
     table.rows.truncate(1);
-    check(&table.to_terminal(80), expect![[""]]);
+    check(
+        &table.to_terminal(80),
+        expect![[r#"
+        Validation loss by *arm*
+
+         arm                     xPos
+         loss (nats per token)   3.214 ± 0.031
+         tokens                  1048576
+         remark                  <script>alert(1)</script> | done
+         metric 0 (nats)         0
+         metric 1 (nats)         0.143
+         metric 2 (nats)         0.286
+         metric 3 (nats)         0.429
+         metric 4 (nats)         0.571
+         metric 5 (nats)         0.714
+         metric 6 (nats)         0.857
+         metric 7 (nats)         1.00
+         metric 8 (nats)         1.14
+    "#]],
+    );
 }
 
 #[test]
 fn a_table_in_html() {
-    check(&example().to_html(), expect![[""]]);
+    check(
+        &example().to_html(),
+        expect![[r#"
+        <div class="table-box" tabindex="0" role="region" aria-label="Validation loss by *arm*">
+        <table>
+        <caption>Validation loss by *arm*</caption>
+        <thead><tr><th scope="col">arm</th><th scope="col" class="number">loss <span class="unit">nats per token</span></th><th scope="col" class="number">tokens</th><th scope="col">remark</th></tr></thead>
+        <tbody>
+        <tr><th scope="row">xPos</th><td class="number">3.214 ± 0.031</td><td class="number">1 048 576</td><td>&lt;script&gt;alert(1)&lt;/script&gt; | done</td></tr>
+        <tr><th scope="row">RoPE</th><td class="number">3.40 [3.31, 3.52]</td><td class="number">512</td><td>two
+        lines</td></tr>
+        <tr><th scope="row">none</th><td class="number">NaN</td><td class="number"></td><td></td></tr>
+        </tbody>
+        </table>
+        </div>
+    "#]],
+    );
 }
 
 #[test]

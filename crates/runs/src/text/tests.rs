@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{html, markdown, markdown_fence, one_line, visible};
+use super::{html, markdown, markdown_fence, one_line, visible, wrap};
 
 /// What the commonest HTML parser reads out of an escaped text.
 fn unescape(text: &str) -> String {
@@ -48,6 +48,9 @@ fn markdown_special_characters_are_escaped() {
     assert_eq!(markdown("# not a heading"), "\\# not a heading");
     assert_eq!(markdown("1. not a list"), "1\\. not a list");
     assert_eq!(markdown("- not a list, -3.5"), "\\- not a list, -3.5");
+    assert_eq!(markdown("-3.5"), "-3.5");
+    assert_eq!(markdown("0.25 or 1) or --- or ="), "0.25 or 1) or --- or =");
+    assert_eq!(markdown("---"), "\\---");
     assert_eq!(markdown("https://a.example www.b.example"), "https\\://a.example www\\.b.example");
     assert_eq!(markdown("<b>&amp;</b>"), "\\<b\\>\\&amp;\\</b\\>");
 }
@@ -73,6 +76,14 @@ proptest! {
         let escaped = markdown(&text);
         prop_assert!(!escaped.contains('\n'));
         prop_assert_eq!(without_backslashes(&escaped), one_line(&text));
+    }
+
+    #[test]
+    fn wrapping_keeps_the_text_and_the_width(text in "[a-z \\n]{0,60}", width in 1..20_usize) {
+        let lines = wrap(&text, width);
+        prop_assert!(lines.iter().all(|line| line.chars().count() <= width), "{:?}", lines);
+        let without_spaces = |text: &str| text.replace(' ', "");
+        prop_assert_eq!(without_spaces(&lines.concat()), without_spaces(&one_line(&text)));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use forerun_train::{Checkpoint, Outcome, TrainConfig, train};
 
 use crate::tiny::{Noisy, Recorder, Seen, Tiny, config, exclusive};
 
-fn start(seed: u64, folder: &Path, recorder: &mut Recorder) -> (Outcome, Vec<u32>) {
+/// The outcome and the weights.
+type End = (Outcome, Vec<u32>);
+
+fn start(seed: u64, folder: &Path, recorder: &mut Recorder) -> End {
     let model = Tiny::new(seed, 0.3);
     let config = TrainConfig { checkpoint_every: 6, ..config() };
     let outcome = train(&model, &mut Noisy::default(), None, &config, folder, recorder).unwrap();
@@ -16,8 +19,8 @@ fn start(seed: u64, folder: &Path, recorder: &mut Recorder) -> (Outcome, Vec<u32
 }
 
 /// Everything that a run without a stop reports, and how it ends; trained once. Asked for under `exclusive` only.
-fn undisturbed() -> &'static (Vec<Seen>, (Outcome, Vec<u32>)) {
-    static WHOLE: OnceLock<(Vec<Seen>, (Outcome, Vec<u32>))> = OnceLock::new();
+fn undisturbed() -> &'static (Vec<Seen>, End) {
+    static WHOLE: OnceLock<(Vec<Seen>, End)> = OnceLock::new();
     WHOLE.get_or_init(|| {
         let (folder, mut recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
         let end = start(1, folder.path(), &mut recorder);

@@ -34,7 +34,7 @@ fn a_huge_learning_rate_diverges_and_leaves_only_sound_checkpoints() {
     let mut data = Noisy::default();
     let outcome = train(&model, &mut data, None, &config, folder.path(), &mut recorder).unwrap();
     let Outcome::Diverged { step, loss } = outcome else { panic!("{outcome:?}") };
-    assert!(step <= 4 && !(loss <= 30.0), "{outcome:?}");
+    assert!(step <= 4 && (loss.is_nan() || loss > 30.0), "{outcome:?}");
     assert_eq!(recorder.losses.len() as u64, step - 1, "the bad update is not a measurement");
     assert_eq!(recorder.written.last().copied(), (step > 1).then_some(step - 1));
     // Asked again, it goes on from the last sound update and says the same.

@@ -79,13 +79,13 @@ fn log10(low: f64, high: f64, want: usize) -> Ticks {
         if ticks.len() <= want + 2 {
             let rest: Vec<u8> = (1..=9).filter(|m| !mantissas.contains(m)).collect();
             let minor = decades(first..=last, &rest).into_iter().map(decimal).collect();
-            return Ticks { major: ticks.into_iter().map(decade_tick).collect(), minor };
+            return Ticks { major: decade_ticks(&ticks), minor };
         }
     }
     let (powers, skipped) = every(first, last, want);
-    let tick = |&power: &i32| decade_tick((1, power));
+    let ticks: Vec<(u8, i32)> = powers.into_iter().map(|power| (1, power)).collect();
     let minor = skipped.into_iter().map(|power| decimal((1, power))).collect();
-    Ticks { major: powers.iter().map(tick).collect(), minor }
+    Ticks { major: decade_ticks(&ticks), minor }
 }
 
 fn log2(low: f64, high: f64, want: usize) -> Ticks {
@@ -134,10 +134,11 @@ fn decimal((mantissa, power): (u8, i32)) -> f64 {
     }
 }
 
-fn decade_tick((mantissa, power): (u8, i32)) -> (f64, String) {
-    let value = decimal((mantissa, power));
-    let label = match power {
-        -3..=3 => value.to_string(),
+/// Labels for powers of ten and their multiples; where one below 1 needs an exponent, all do.
+fn decade_ticks(ticks: &[(u8, i32)]) -> Vec<(f64, String)> {
+    let plain = if ticks.iter().any(|tick| tick.1 < -3) { 0..=3 } else { -3..=3 };
+    let label = |(mantissa, power): (u8, i32)| match power {
+        _ if plain.contains(&power) => decimal((mantissa, power)).to_string(),
         4..=14 => {
             let zeros = "0".repeat((power % 3) as usize);
             let suffix = SUFFIXES[(4 - power / 3) as usize].2;
@@ -145,7 +146,7 @@ fn decade_tick((mantissa, power): (u8, i32)) -> (f64, String) {
         }
         _ => format!("{mantissa}e{power}"),
     };
-    (value, crate::number::typographic(&label))
+    ticks.iter().map(|&tick| (decimal(tick), label(tick))).collect()
 }
 
 /// Labels for multiples of `digit · 10^power`: plain, with a suffix, or with an exponent.

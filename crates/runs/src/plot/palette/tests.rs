@@ -83,7 +83,7 @@ fn colours_differ_also_for_colour_blind_eyes() {
                 for (j, b) in colours.iter().enumerate().skip(i + 1) {
                     let (p, q) = (seen(a, vision), seen(b, vision));
                     let distance = (0..3).map(|k| (p[k] - q[k]).powi(2)).sum::<f64>().sqrt();
-                    let least = if j < 4 { 0.12 } else { 0.075 };
+                    let least = if j < 4 { 0.12 } else { 0.07 };
                     assert!(distance >= least, "{a} and {b}: {distance:.3}");
                 }
             }

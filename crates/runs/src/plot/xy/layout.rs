@@ -10,7 +10,7 @@ use crate::plot::{Axis, Size};
 const STRIP: f64 = 20.0;
 /// Height of a row of labels above a panel.
 const ROW: f64 = 18.0;
-const GAP: f64 = 26.0;
+const GAP: f64 = 40.0;
 /// Room at the right, for half a tick label.
 const EDGE: f64 = 18.0;
 

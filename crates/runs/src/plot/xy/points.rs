@@ -1,11 +1,14 @@
 //! Bands, lines, error bars and markers of one panel.
 
 use super::layout::Layout;
-use super::{Content, has_line, slot};
+use super::{Content, has_line, is_dense, slot};
 use crate::number::{significant, typographic, with_range};
 use crate::plot::axis::Place;
 use crate::plot::svg::{Area, Svg, number, polyline};
 use crate::plot::{Point, Series, Style, marks, palette};
+
+/// Markers along a line that is dense.
+const DENSE_MARKERS: usize = 6;
 
 /// Where one point goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,8 +40,10 @@ pub(super) fn draw(svg: &mut Svg, panel: &Content<'_>, layout: &Layout, area: Ar
             let kept = thin(&spots[i], area);
             let d = line(series, &kept, layout, area);
             let slot = slot(series, i);
+            let (kind, dash) =
+                if is_dense(series) { ("thin line", "") } else { ("line", palette::dash(slot)) };
             if !d.is_empty() {
-                svg.path(&format!("line {}", palette::class(slot)), &d, palette::dash(slot));
+                svg.path(&format!("{kind} {}", palette::class(slot)), &d, dash);
             }
         }
     }
@@ -164,6 +169,7 @@ fn draw_band(svg: &mut Svg, spots: &[Spot], class: &str) {
 
 fn draw_markers(svg: &mut Svg, series: &Series, spots: &[Spot], slot: usize) {
     let class = palette::class(slot);
+    let every = (spots.len() / DENSE_MARKERS).max(1);
     for (i, spot) in spots.iter().enumerate() {
         let Spot::At { x, y, low, high } = *spot else { continue };
         if series.style == Style::Points && low != high {
@@ -181,14 +187,15 @@ fn draw_markers(svg: &mut Svg, series: &Series, spots: &[Spot], slot: usize) {
         let lonely =
             !matches!(neighbour(i.checked_sub(1)), Some(Spot::At { .. } | Spot::Beyond { .. }))
                 && !matches!(neighbour(Some(i + 1)), Some(Spot::At { .. } | Spot::Beyond { .. }));
-        if series.style != Style::Line || lonely {
+        let chosen = is_dense(series) && (i + every / 2) % every == 0;
+        if series.style != Style::Line || lonely || chosen {
             let d = marks::marker(slot, x, y);
             svg.titled_path(&format!("mark {class}"), &d, &title(series, &series.points[i]));
         }
     }
 }
 
-/// Crosses and arrows in the strips; series that share a place stand side by side.
+/// Crosses and arrows in the strips; series that share a strip stand apart.
 fn draw_marks(
     svg: &mut Svg,
     panel: &Content<'_>,
@@ -196,29 +203,63 @@ fn draw_marks(
     layout: &Layout,
     area: Area,
 ) {
-    let is_off = |spot: &Spot| matches!(spot, Spot::Beyond { .. } | Spot::Diverged { .. });
-    let concerned: Vec<usize> = (0..spots.len()).filter(|&i| spots[i].iter().any(is_off)).collect();
-    let (above, below) = layout.strips(area);
+    let concerned: Vec<usize> =
+        (0..spots.len()).filter(|&i| spots[i].iter().any(|spot| off(spot).is_some())).collect();
     for (rank, &i) in concerned.iter().enumerate() {
-        let series = &panel.series[i];
+        let (series, aside) = (&panel.series[i], rank as f64 - (concerned.len() - 1) as f64 / 2.0);
         let class = palette::class(slot(series, i));
-        let aside = (rank as f64 - (concerned.len() - 1) as f64 / 2.0) * 10.0;
-        let mut taken = f64::NEG_INFINITY;
-        for (spot, point) in spots[i].iter().zip(&series.points) {
-            let (Spot::Beyond { x, up } | Spot::Diverged { x, up }) = *spot else { continue };
-            let x = (x + aside).clamp(area.left + 5.0, area.right() - 5.0);
-            // Marks of a dense series would be one blot.
-            if x - taken < 7.0 && x >= taken {
-                continue;
-            }
-            taken = x;
-            let y = if up { above } else { below };
-            let (kind, d) = match spot {
-                Spot::Diverged { .. } => ("cross", marks::cross(x, y)),
-                _ => ("mark", marks::arrow(x, y, 0.0, if up { -1.0 } else { 1.0 })),
+        for run in runs(&spots[i]) {
+            let place = |x: f64| (x + aside * 5.0).clamp(area.left + 5.0, area.right() - 5.0);
+            let (from, to) = (place(run.from), place(run.to));
+            let (above, below) = layout.strips(area);
+            let y = (if run.up { above } else { below }) + (aside * 5.0).clamp(-5.0, 5.0);
+            let (name, d) = match run.diverged {
+                true => ("cross", marks::cross(from, y)),
+                false => ("mark", marks::arrow(from, y, 0.0, if run.up { -1.0 } else { 1.0 })),
             };
-            svg.titled_path(&format!("{kind} {class}"), &d, &title(series, point));
+            if to - from > 7.0 {
+                svg.line(&format!("error {class}"), (from + 5.0, y), (to, y), "");
+            }
+            let point = &series.points[run.first];
+            svg.titled_path(&format!("{name} {class}"), &d, &title(series, point));
         }
+    }
+}
+
+/// Neighbouring points without a place: one mark, and a line as far as they reach.
+struct Run {
+    first: usize,
+    from: f64,
+    to: f64,
+    diverged: bool,
+    up: bool,
+}
+
+/// Points of one kind in a row that are too close for a mark each.
+fn runs(spots: &[Spot]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut before = None;
+    for (first, spot) in spots.iter().enumerate() {
+        let kind = off(spot);
+        if let (Some((diverged, up)), Spot::Beyond { x, .. } | Spot::Diverged { x, .. }) =
+            (kind, *spot)
+        {
+            match runs.last_mut() {
+                Some(run) if before == kind && (0.0..9.0).contains(&(x - run.to)) => run.to = x,
+                _ => runs.push(Run { first, from: x, to: x, diverged, up }),
+            }
+        }
+        before = kind;
+    }
+    runs
+}
+
+/// What kind of mark a spot needs, and on which side.
+fn off(spot: &Spot) -> Option<(bool, bool)> {
+    match *spot {
+        Spot::Beyond { up, .. } => Some((false, up)),
+        Spot::Diverged { up, .. } => Some((true, up)),
+        _ => None,
     }
 }
 
