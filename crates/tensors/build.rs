@@ -1,7 +1,7 @@
 //! Compiles the C++ shim against the libtorch that torch-sys found.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 
 fn main() {
@@ -17,6 +17,9 @@ fn main() {
         exit(1);
     };
     let include = root.join("include");
+    let header = include.join("torch/csrc/api/include/torch/version.h");
+    println!("cargo:rerun-if-changed={}", header.display());
+    println!("cargo:rustc-env=FORERUN_LIBTORCH_VERSION={}", version(&header));
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20").opt_level(2).warnings(true).extra_warnings(true);
     build.define("_GLIBCXX_USE_CXX11_ABI", "1");
@@ -25,4 +28,15 @@ fn main() {
         build.flag("-isystem").flag(folder);
     }
     build.file("src/shim.cpp").compile("forerun_tensors_shim");
+}
+
+/// `2.13.0`, as libtorch's own header has it.
+fn version(header: &Path) -> String {
+    let text = std::fs::read_to_string(header).unwrap_or_default();
+    let number = |part: &str| {
+        let name = format!("#define TORCH_VERSION_{part} ");
+        let line = text.lines().find_map(|line| line.strip_prefix(name.as_str()));
+        line.map_or("?", str::trim).to_owned()
+    };
+    ["MAJOR", "MINOR", "PATCH"].map(number).join(".")
 }

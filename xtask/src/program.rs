@@ -42,6 +42,10 @@ impl Program {
         let mut command = Command::new(from_here(&executable));
         command.args(arguments).env("LIBTORCH", &libtorch.dir);
         command.env(LIBRARY_PATH, library_path(&libtorch)?);
+        let at_root = env::current_dir().is_ok_and(|here| here == workspace.root);
+        if env::var_os(RUNS).is_none() && !at_root {
+            command.env(RUNS, workspace.root.join("runs"));
+        }
         process::become_program(&mut command)
     }
 
@@ -82,6 +86,9 @@ fn find_executable(messages: impl BufRead, binary: &str) -> Option<PathBuf> {
     }
     found
 }
+
+/// Where experiments keep runs and cells: in the repository, whatever folder the caller is in.
+const RUNS: &str = "FORERUN_RUNS";
 
 const LIBRARY_PATH: &str =
     if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };

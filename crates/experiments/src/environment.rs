@@ -21,7 +21,7 @@ pub(crate) fn code() -> Code {
         dirty: git(source, &["status", "--porcelain", "--untracked-files=no"]).map(|text| !text.is_empty()),
         lock_sha256: forerun_runs::atomic::sha256_file(&lock).ok(),
         rustc: first_line("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_owned()),
-        libtorch: None,
+        libtorch: Some(forerun_tensors::LIBTORCH_VERSION.to_owned()),
     }
 }
 

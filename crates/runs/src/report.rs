@@ -42,6 +42,7 @@ pub struct Report {
 
 /// One part of a report.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a report has some dozens of blocks")]
 pub enum Block {
     /// Starts a section, which the list of contents names.
     Heading(String),

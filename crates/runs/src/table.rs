@@ -186,7 +186,7 @@ impl Table {
         };
         out.push_str(&line(columns.iter().map(rule).collect()));
         for row in &self.rows {
-            let cell = |i: usize| row.get(i).map_or(String::new(), |c| markdown_cell(c));
+            let cell = |i: usize| row.get(i).map_or(String::new(), markdown_cell);
             out.push_str(&line((0..columns.len()).map(cell).collect()));
         }
         out

@@ -2,6 +2,7 @@
 //! and a desk, light and dark, without console message, network request or sideways scrolling.
 //!
 //! With `FORERUN_SCREENSHOTS=FOLDER` it also leaves pictures of the whole page there.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
 #[path = "../examples/report_gallery/gallery.rs"]
 mod gallery;

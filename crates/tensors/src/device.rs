@@ -4,6 +4,9 @@ use tch::{Cuda, Device, Kind};
 
 use crate::error::{Error, Result};
 
+/// Version of the libtorch that this was built against, from its header: `2.13.0`.
+pub const LIBTORCH_VERSION: &str = env!("FORERUN_LIBTORCH_VERSION");
+
 /// Reads a device: `cpu`, `cuda` (the first one) or `cuda:N`.
 ///
 /// # Errors

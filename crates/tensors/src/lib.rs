@@ -54,7 +54,7 @@ pub use adamw::{AdamW, adamw_step, global_norm};
 pub use autocast::Autocast;
 pub use checkpoint::checkpoint;
 pub use cross_entropy::{IGNORED, chunked_cross_entropy, token_nll};
-pub use device::{parse_device, parse_kind};
+pub use device::{LIBTORCH_VERSION, parse_device, parse_kind};
 pub use error::{Error, Result, ensure};
 pub use function::{backward, custom_function};
 pub use generator::{generator_state, seed_generator, set_generator_state};

@@ -5,7 +5,7 @@ use super::{grouped, plus_minus, shortest, significant, typographic, with_range}
 #[test]
 fn significant_digits_follow_the_size() {
     let check = |value, digits, expected| assert_eq!(significant(value, digits), expected);
-    check(3.14159, 3, "3.14");
+    check(2.71442, 3, "2.71");
     check(0.000_314_159, 3, "0.000314");
     check(0.000_031_415_9, 3, "3.14e-5");
     check(12_345.6, 3, "12346");

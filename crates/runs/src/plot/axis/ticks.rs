@@ -156,7 +156,7 @@ fn labelled(values: &[f64], power: i32) -> Vec<(f64, String)> {
         if value == 0.0 {
             return "0".to_owned();
         }
-        if largest >= 1e15 || largest < 1e-3 {
+        if !(1e-3..1e15).contains(&largest) {
             let exponent = value.abs().log10().floor() as i32;
             return format!("{value:.*e}", usize::try_from(exponent - power).unwrap_or(0));
         }

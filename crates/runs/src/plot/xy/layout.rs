@@ -192,7 +192,7 @@ impl Layout {
         for (value, label) in &self.y.ticks.major {
             let y = crisp(self.at_y(area, *value));
             svg.line("grid", (area.left, y), (area.right(), y), "");
-            if index % self.n_columns == 0 {
+            if index.is_multiple_of(self.n_columns) {
                 svg.text("tick end", area.left - 8.0, y + 4.0, label);
             }
         }
@@ -318,13 +318,8 @@ pub(in crate::plot) fn fit(axis: &Axis, values: &[f64], room: f64) -> Domain {
     }
     while n_overlapping(&domain, room) > 0 {
         // Every other label goes, its tick stays.
-        let mut n = 0;
-        for tick in domain.ticks.major.iter_mut().filter(|tick| !tick.1.is_empty()) {
-            if n % 2 == 1 {
-                tick.1.clear();
-            }
-            n += 1;
-        }
+        let labelled = domain.ticks.major.iter_mut().filter(|tick| !tick.1.is_empty());
+        labelled.skip(1).step_by(2).for_each(|tick| tick.1.clear());
     }
     domain
 }

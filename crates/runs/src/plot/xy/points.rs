@@ -187,7 +187,7 @@ fn draw_markers(svg: &mut Svg, series: &Series, spots: &[Spot], slot: usize) {
         let lonely =
             !matches!(neighbour(i.checked_sub(1)), Some(Spot::At { .. } | Spot::Beyond { .. }))
                 && !matches!(neighbour(Some(i + 1)), Some(Spot::At { .. } | Spot::Beyond { .. }));
-        let chosen = is_dense(series) && (i + every / 2) % every == 0;
+        let chosen = is_dense(series) && (i + every / 2).is_multiple_of(every);
         if series.style != Style::Line || lonely || chosen {
             let d = marks::marker(slot, x, y);
             svg.titled_path(&format!("mark {class}"), &d, &title(series, &series.points[i]));
