@@ -6,6 +6,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use forerun_runs::table::{Cell, Column, Table};
 use forerun_tensors::parse_device;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Experiment, Overrides, Scale};
 use crate::plan::{Plan, measured_rate};
@@ -119,6 +121,7 @@ impl Selection {
 /// Runs the command that `std::env::args` names and returns the exit status.
 pub fn main() -> i32 {
     let cli = Cli::parse();
+    log_to_stderr();
     match dispatch(&cli) {
         Ok(status) => status,
         Err(error) => {
@@ -126,6 +129,12 @@ pub fn main() -> i32 {
             1
         }
     }
+}
+
+/// What libraries warn of, on standard error; a worker's goes to its cell's `log.txt`. `RUST_LOG` asks for more.
+fn log_to_stderr() {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
 }
 
 fn dispatch(cli: &Cli) -> Result<i32> {

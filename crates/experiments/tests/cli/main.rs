@@ -1,5 +1,6 @@
 //! The binary as a person and as `cargo xtask` use it: whole runs at a small scale in folders of their own.
 
+mod browser;
 mod mistakes;
 mod program;
 mod resume;
