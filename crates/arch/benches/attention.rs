@@ -32,14 +32,18 @@ fn blockwise_or_causal([q, k, v]: &[Tensor; 3], mask: Mask) -> Tensor {
 fn written_out([q, k, v]: &[Tensor; 3], mask: Mask) -> Tensor {
     let seq = q.size()[2];
     let allowed = mask.allowed(0..seq, 0..seq, Device::Cpu).unwrap(); // [seq, seq]
-    Tensor::f_scaled_dot_product_attention(q, k, v, Some(&allowed), 0.0, false, None, false).unwrap()
+    Tensor::f_scaled_dot_product_attention(q, k, v, Some(&allowed), 0.0, false, None, false)
+        .unwrap()
 }
 
 fn attention(criterion: &mut Criterion) {
     tch::set_num_threads(1);
     let _no_grad = tch::no_grad_guard();
     let mut group = criterion.benchmark_group("attention");
-    group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2));
     for seq in [512, 1024, 2048, 4096] {
         let qkv = inputs(seq);
         group.throughput(Throughput::Elements(seq as u64));
@@ -49,15 +53,23 @@ fn attention(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("blockwise", seq), &qkv, |bencher, qkv| {
             bencher.iter(|| black_box(blockwise_or_causal(qkv, BLOCK)));
         });
-        group.bench_with_input(BenchmarkId::new("blockwise, mask written out", seq), &qkv, |bencher, qkv| {
-            bencher.iter(|| black_box(written_out(qkv, BLOCK)));
-        });
+        group.bench_with_input(
+            BenchmarkId::new("blockwise, mask written out", seq),
+            &qkv,
+            |bencher, qkv| {
+                bencher.iter(|| black_box(written_out(qkv, BLOCK)));
+            },
+        );
     }
     group.finish();
     for seq in [1024, 4096] {
         let qkv = inputs(seq);
-        let [fast, slow] = interleaved(|| blockwise_or_causal(&qkv, BLOCK), || written_out(&qkv, BLOCK));
-        println!("{seq} tokens: blockwise is {:.1} times as fast as with the mask written out", slow / fast);
+        let [fast, slow] =
+            interleaved(|| blockwise_or_causal(&qkv, BLOCK), || written_out(&qkv, BLOCK));
+        println!(
+            "{seq} tokens: blockwise is {:.1} times as fast as with the mask written out",
+            slow / fast
+        );
     }
 }
 
@@ -65,7 +77,7 @@ fn attention(criterion: &mut Criterion) {
 fn interleaved(a: impl Fn() -> Tensor, b: impl Fn() -> Tensor) -> [f64; 2] {
     let time = |program: &dyn Fn() -> Tensor| {
         let began = Instant::now();
-        black_box(program());
+        let _ = black_box(program());
         began.elapsed().as_secs_f64()
     };
     (0..10).fold([f64::INFINITY; 2], |best, _| [best[0].min(time(&a)), best[1].min(time(&b))])

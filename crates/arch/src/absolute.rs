@@ -20,15 +20,19 @@ impl Absolute {
         match self {
             Self::Learned { table, offset } => {
                 let max_seq_len = table.size2()?.0 - offset;
-                let want = format!("at least the sequence of {} tokens", positions.end);
-                let fits = positions.end <= max_seq_len;
-                ensure(fits, "positions.max_seq_len", &want, max_seq_len)?;
+                ensure_fits(positions.end, max_seq_len)?;
                 let rows = positions.end - positions.start;
                 Ok(table.f_narrow(0, offset + positions.start, rows)?)
             }
             Self::Sinusoidal { d_model, device } => sinusoidal(positions, *d_model, *device),
         }
     }
+}
+
+/// Checks that a learned table has a row for each of `seq_len` positions.
+pub(crate) fn ensure_fits(seq_len: i64, max_seq_len: i64) -> Result<()> {
+    let want = format!("at least the sequence of {seq_len} tokens");
+    ensure(seq_len <= max_seq_len, "positions.max_seq_len", &want, max_seq_len)
 }
 
 fn sinusoidal(positions: Range<i64>, d_model: i64, device: Device) -> Result<Tensor> {

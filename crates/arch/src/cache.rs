@@ -119,16 +119,21 @@ impl KvCache {
         let live = self.len();
         let needed = (2 * (live + n_new)).max(MIN_CAPACITY);
         let capacity = if needed <= self.capacity { self.capacity } else { needed };
-        for layer in self.layers.iter_mut().flatten() {
-            for buffer in [&mut layer.keys, &mut layer.values] {
-                let (batch, heads, _, head_dim) = buffer.size4()?;
-                let options = (buffer.kind(), buffer.device());
-                let larger = Tensor::f_empty([batch, heads, capacity, head_dim], options)?;
-                let source = buffer.f_narrow(2, self.start, live)?;
-                larger.f_narrow(2, 0, live)?.f_copy_(&source)?;
-                *buffer = larger;
+        let moved = |buffer: &Tensor| -> Result<Tensor> {
+            let (batch, heads, _, head_dim) = buffer.size4()?;
+            let options = (buffer.kind(), buffer.device());
+            let larger = Tensor::f_empty([batch, heads, capacity, head_dim], options)?;
+            larger.f_narrow(2, 0, live)?.f_copy_(&buffer.f_narrow(2, self.start, live)?)?;
+            Ok(larger)
+        };
+        let moved = |layer: &Option<Layer>| match layer {
+            Some(Layer { keys, values }) => {
+                Ok(Some(Layer { keys: moved(keys)?, values: moved(values)? }))
             }
-        }
+            None => Ok(None),
+        };
+        // All of them before the first is replaced: a failure must not leave layers of two capacities.
+        self.layers = self.layers.iter().map(moved).collect::<Result<_>>()?;
         (self.capacity, self.start, self.end) = (capacity, 0, live);
         Ok(())
     }

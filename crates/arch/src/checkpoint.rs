@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
-use forerun_tensors::{SafetensorsFile, load_into, save};
+use forerun_tensors::{SafetensorsFile, load_into, save, write_atomic};
 use tch::Device;
 
 use crate::config::DecoderConfig;
@@ -19,7 +18,7 @@ const WEIGHTS: &str = "model.safetensors";
 /// Returns the SHA-256 of the weights file, in hexadecimal.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Tensors`] if a file cannot be written.
+/// [`Error::Io`] if the folder cannot be made, [`Error::Tensors`] if a file cannot be written.
 pub fn save_checkpoint(model: &Decoder, folder: &Path) -> Result<String> {
     fs::create_dir_all(folder).map_err(io(folder))?;
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -27,7 +26,7 @@ pub fn save_checkpoint(model: &Decoder, folder: &Path) -> Result<String> {
     let path = folder.join(CONFIG);
     let text = serde_json::to_vec_pretty(model.config())
         .map_err(|error| Error::ConfigFile { path: path.clone(), reason: error.to_string() })?;
-    write_whole(&path, &text)?;
+    write_atomic(&path, &text)?;
     Ok(hash)
 }
 
@@ -46,13 +45,6 @@ impl Decoder {
         load_into(&SafetensorsFile::open(&folder.join(WEIGHTS))?, model.parameters())?;
         Ok(model)
     }
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("json.partial");
-    let mut file = fs::File::create(&temporary).map_err(io(&temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&temporary))?;
-    fs::rename(&temporary, path).map_err(io(path))
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use forerun_tensors::{Result, ensure};
 
+use crate::absolute::ensure_fits;
+use crate::rotary::ensure_xpos_fits;
+
 /// Everything that decides the shape and the arithmetic of a [`crate::Decoder`].
 ///
 /// [`Default`] is the Magneto paper's causal language model (arXiv:2210.06423, Table 6: 24 layers,
@@ -240,6 +243,25 @@ impl DecoderConfig {
         self.validate_positions()
     }
 
+    /// Checks that a decoder of this (valid) config can run over `seq_len` tokens at once under a causal mask: that
+    /// learned positions reach that far, and that the decay of xPos stays in the range of f32. (Under a mask with a
+    /// window xPos measures from within it, and fits whenever two windows do.)
+    ///
+    /// # Errors
+    /// [`forerun_tensors::Error::Config`] names the field that is too small, and the value it needs.
+    pub fn check_length(&self, seq_len: i64) -> Result<()> {
+        ensure(seq_len > 0, "seq_len", "positive", seq_len)?;
+        match self.positions {
+            Positions::Learned { max_seq_len, .. } => ensure_fits(seq_len, max_seq_len),
+            Positions::Xpos { gamma, scale_base, .. } => {
+                ensure_xpos_fits(seq_len, self.head_dim(), gamma, scale_base)
+            }
+            Positions::None | Positions::Sinusoidal | Positions::Rope { .. } | Positions::Alibi => {
+                Ok(())
+            }
+        }
+    }
+
     fn validate_sizes(&self) -> Result<()> {
         for (field, value) in [
             ("vocab_size", self.vocab_size),
@@ -298,7 +320,7 @@ impl DecoderConfig {
 
     /// Width of all key heads together, also of all value heads.
     pub(crate) fn d_kv(&self) -> i64 {
-        self.kv_heads() * self.head_dim()
+        self.kv_heads().saturating_mul(self.head_dim())
     }
 }
 

@@ -1,30 +1,29 @@
 //! Parameters and floating-point operations of a config in closed form, without building it.
 
+use std::num::Saturating;
+
 use crate::config::{Activation, DecoderConfig, NormKind, NormPlacement, Positions};
 use crate::layout::has_final_norm;
 
-/// Trainable numbers of a decoder of this config.
+/// Sizes of a config that nobody has checked may be absurd; their counts stop at the largest `i64`.
+type Count = Saturating<i64>;
+
+/// Trainable numbers of a decoder of this config; `i64::MAX` if they are as many or more.
 #[must_use]
 pub fn n_params(config: &DecoderConfig) -> i64 {
-    let &DecoderConfig { vocab_size, d_model, tie_embeddings, .. } = config;
-    let tables = if tie_embeddings { 1 } else { 2 };
+    let tables = Saturating(if config.tie_embeddings { 1 } else { 2 });
     let positions = match config.positions {
-        Positions::Learned { max_seq_len, offset } => max_seq_len + offset,
-        _ => 0,
+        Positions::Learned { max_seq_len, offset } => Saturating(max_seq_len) + Saturating(offset),
+        _ => Saturating(0),
     };
-    n_non_embedding_params(config) + (tables * vocab_size + positions) * d_model
+    let rows = tables * Saturating(config.vocab_size) + positions;
+    (non_embedding(config) + rows * Saturating(config.d_model)).0
 }
 
 /// As [`n_params`], without token embeddings, learned positions and output projection.
 #[must_use]
 pub fn n_non_embedding_params(config: &DecoderConfig) -> i64 {
-    let &DecoderConfig { d_model, n_layers, d_ff, .. } = config;
-    let sub = config.norm == NormPlacement::Sub;
-    let inner_norms = if sub { norm(config, d_model) + norm(config, d_ff) } else { 0 };
-    let block =
-        block_matrices(config) + block_biases(config) + 2 * norm(config, d_model) + inner_norms;
-    let outer_norms = i64::from(has_final_norm(config.norm)) + i64::from(config.norm_embedding);
-    n_layers * block + outer_norms * norm(config, d_model)
+    non_embedding(config).0
 }
 
 /// Floating-point operations that a training step spends on one token of sequences of `seq_len` tokens,
@@ -35,28 +34,43 @@ pub fn n_non_embedding_params(config: &DecoderConfig) -> i64 {
 /// activations and embedding look-ups are not counted, nor is recomputation.
 #[must_use]
 pub fn flops_per_token(config: &DecoderConfig, seq_len: i64) -> f64 {
-    let &DecoderConfig { vocab_size, d_model, n_layers, .. } = config;
-    let weights = n_layers * block_matrices(config) + vocab_size * d_model;
-    let keys = (seq_len + 1) as f64 / 2.0;
-    6.0 * weights as f64 + 12.0 * (n_layers * d_model) as f64 * keys
+    let n_layers = config.n_layers as f64;
+    let [vocab_size, d_model] = [config.vocab_size, config.d_model].map(|size| size as f64);
+    let weights = n_layers * block_matrices(config).0 as f64 + vocab_size * d_model;
+    let keys = (seq_len as f64 + 1.0) / 2.0;
+    6.0 * weights + 12.0 * n_layers * d_model * keys
 }
 
-fn block_matrices(config: &DecoderConfig) -> i64 {
+fn non_embedding(config: &DecoderConfig) -> Count {
     let &DecoderConfig { d_model, d_ff, .. } = config;
-    let mlp = if config.activation == Activation::SwiGlu { 3 } else { 2 };
-    2 * d_model * d_model + 2 * d_model * config.d_kv() + mlp * d_model * d_ff
+    let sub = config.norm == NormPlacement::Sub;
+    let inner_norms = if sub { norm(config, d_model) + norm(config, d_ff) } else { Saturating(0) };
+    let block_norms = Saturating(2) * norm(config, d_model) + inner_norms;
+    let block = block_matrices(config) + block_biases(config) + block_norms;
+    let outer_norms = i64::from(has_final_norm(config.norm)) + i64::from(config.norm_embedding);
+    Saturating(config.n_layers) * block + Saturating(outer_norms) * norm(config, d_model)
 }
 
-fn block_biases(config: &DecoderConfig) -> i64 {
-    let &DecoderConfig { d_model, d_ff, bias, .. } = config;
-    let wide = if config.activation == Activation::SwiGlu { 2 } else { 1 };
-    if bias { 3 * d_model + 2 * config.d_kv() + wide * d_ff } else { 0 }
+fn block_matrices(config: &DecoderConfig) -> Count {
+    let [d_model, d_kv, d_ff] = [config.d_model, config.d_kv(), config.d_ff].map(Saturating);
+    let mlp = Saturating(if config.activation == Activation::SwiGlu { 3 } else { 2 });
+    Saturating(2) * d_model * (d_model + d_kv) + mlp * d_model * d_ff
 }
 
-fn norm(config: &DecoderConfig, channels: i64) -> i64 {
+fn block_biases(config: &DecoderConfig) -> Count {
+    let [d_model, d_kv, d_ff] = [config.d_model, config.d_kv(), config.d_ff].map(Saturating);
+    let wide = Saturating(if config.activation == Activation::SwiGlu { 2 } else { 1 });
+    if config.bias {
+        Saturating(3) * d_model + Saturating(2) * d_kv + wide * d_ff
+    } else {
+        Saturating(0)
+    }
+}
+
+fn norm(config: &DecoderConfig, channels: i64) -> Count {
     match config.norm_kind {
-        NormKind::LayerNorm => 2 * channels,
-        NormKind::RmsNorm => channels,
+        NormKind::LayerNorm => Saturating(2) * Saturating(channels),
+        NormKind::RmsNorm => Saturating(channels),
     }
 }
 

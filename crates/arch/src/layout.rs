@@ -49,7 +49,7 @@ pub(crate) fn specs(config: &DecoderConfig) -> Vec<Spec> {
     let d_model = config.d_model;
     list.table("embed_tokens", config.vocab_size, Part::Embedding);
     if let Positions::Learned { max_seq_len, offset } = config.positions {
-        list.table("embed_positions", max_seq_len + offset, Part::Positions);
+        list.table("embed_positions", max_seq_len.saturating_add(offset), Part::Positions);
     }
     if config.norm_embedding {
         list.norm("layernorm_embedding", d_model);

@@ -41,13 +41,21 @@ pub enum Side {
 pub struct Rotary {
     /// θᵢ, radians a token, f64 `[head_dim / 2]`.
     frequency: Tensor,
-    /// ln ζᵢ / scale_base, f64 `[head_dim / 2]`; none for RoPE.
-    log_decay: Option<Tensor>,
-    /// The largest |ln ζᵢ| / scale_base, a token.
-    steepest: f64,
+    /// None for RoPE.
+    decay: Option<Decay>,
     pairing: Pairing,
     /// By capacity, a power of two: what is computed for a length never depends on earlier calls.
     tables: RefCell<BTreeMap<i64, Rotation>>,
+}
+
+/// What xPos adds.
+#[derive(Debug)]
+struct Decay {
+    /// ln ζᵢ / scale_base, f64 `[head_dim / 2]`.
+    per_token: Tensor,
+    /// The largest |ln ζᵢ|.
+    steepest: f64,
+    scale_base: f64,
 }
 
 /// Tables for a range of positions, one for each side.
@@ -71,13 +79,43 @@ pub fn xpos_zeta(head_dim: i64, gamma: f64) -> Vec<f64> {
     (0..head_dim / 2).map(|i| (2.0 * i as f64 / head_dim as f64 + gamma) / (1.0 + gamma)).collect()
 }
 
+/// Checks that [`Rotary::rotation`] of `seq_len` tokens can be held in f32, without building it.
+pub(crate) fn ensure_xpos_fits(
+    seq_len: i64,
+    head_dim: i64,
+    gamma: f64,
+    scale_base: f64,
+) -> Result<()> {
+    let steepest = steepest(&xpos_zeta(head_dim, gamma));
+    ensure_in_range(seq_len, (capacity(seq_len) / 2) as f64, steepest, scale_base)
+}
+
+/// Rows of the table for `seq_len` positions.
+fn capacity(seq_len: i64) -> u64 {
+    (seq_len.max(16) as u64).next_power_of_two()
+}
+
+/// The largest |ln ζᵢ|.
+fn steepest(zeta: &[f64]) -> f64 {
+    zeta.iter().fold(0.0, |most, zeta| most.max(zeta.ln().abs()))
+}
+
+/// `furthest` is the largest distance from the reference position, in tokens.
+fn ensure_in_range(seq_len: i64, furthest: f64, steepest: f64, scale_base: f64) -> Result<()> {
+    // Beyond exp(±80) a factor is subnormal or infinite in f32.
+    let needed = furthest * steepest / 80.0;
+    let shown = (needed * 10.0).ceil() / 10.0;
+    let want = format!("at least {shown} for {seq_len} tokens");
+    ensure(needed <= scale_base, "positions.scale_base", &want, scale_base)
+}
+
 impl Rotary {
     /// RoPE over heads of `head_dim` channels with wavelength base `base`, half-split pairs.
     ///
     /// # Errors
     /// [`Error::Config`] names an argument that is out of range.
     pub fn rope(head_dim: i64, base: f64, device: Device) -> Result<Self> {
-        Self::new(head_dim, base, None, Pairing::HalfSplit, device)
+        Self::new(head_dim, base, Pairing::HalfSplit, device)
     }
 
     /// xPos with interleaved pairs; TorchScale has `gamma` 0.4 and `scale_base` 512.
@@ -93,32 +131,21 @@ impl Rotary {
     ) -> Result<Self> {
         ensure(gamma > 0.0 && gamma.is_finite(), "gamma", "positive and finite", gamma)?;
         ensure(scale_base > 0.0, "scale_base", "positive", scale_base)?;
-        let log_decay: Vec<f64> =
-            xpos_zeta(head_dim, gamma).iter().map(|zeta| zeta.ln() / scale_base).collect();
-        Self::new(head_dim, base, Some(log_decay), Pairing::Interleaved, device)
+        let rotary = Self::new(head_dim, base, Pairing::Interleaved, device)?;
+        let zeta = xpos_zeta(head_dim, gamma);
+        let per_token: Vec<f64> = zeta.iter().map(|zeta| zeta.ln() / scale_base).collect();
+        let per_token = Tensor::f_from_slice(&per_token)?.f_to_device(device)?;
+        let decay = Decay { per_token, steepest: steepest(&zeta), scale_base };
+        Ok(Self { decay: Some(decay), ..rotary })
     }
 
-    fn new(
-        head_dim: i64,
-        base: f64,
-        log_decay: Option<Vec<f64>>,
-        pairing: Pairing,
-        device: Device,
-    ) -> Result<Self> {
+    fn new(head_dim: i64, base: f64, pairing: Pairing, device: Device) -> Result<Self> {
         ensure(head_dim > 0 && head_dim % 2 == 0, "head_dim", "positive and even", head_dim)?;
         ensure(base > 1.0 && base.is_finite(), "base", "finite and above 1", base)?;
         let theta = |i| (-2.0 * i as f64 / head_dim as f64 * base.ln()).exp();
         let frequency: Vec<f64> = (0..head_dim / 2).map(theta).collect();
-        let steepest =
-            log_decay.iter().flatten().fold(0.0_f64, |most, decay| most.max(decay.abs()));
-        let tensor = |values: &Vec<f64>| Tensor::f_from_slice(values)?.f_to_device(device);
-        Ok(Self {
-            frequency: tensor(&frequency)?,
-            log_decay: log_decay.as_ref().map(tensor).transpose()?,
-            steepest,
-            pairing,
-            tables: RefCell::default(),
-        })
+        let frequency = Tensor::f_from_slice(&frequency)?.f_to_device(device)?;
+        Ok(Self { frequency, decay: None, pairing, tables: RefCell::default() })
     }
 
     /// Which channels turn together.
@@ -145,16 +172,19 @@ impl Rotary {
             return Err(Error::Shape { arg: "x", want, got: size });
         }
         let total = offset + seq;
-        self.table(offset..total, (total + 1) / 2, side)?.rotate(x)
+        let reference = (total + 1) / 2;
+        self.ensure_in_range(total, (total - reference).max(reference - offset))?;
+        self.table(offset..total, reference, side)?.rotate(x)
     }
 
     /// Tables for positions 0 .. `len`.
     pub(crate) fn rotation(&self, len: i64) -> Result<Rotation> {
-        let capacity = (len.max(16) as u64).next_power_of_two() as i64;
+        let capacity = capacity(len) as i64;
         let mut tables = self.tables.borrow_mut();
         if let Some(rotation) = tables.get(&capacity) {
             return rotation.narrow(0..len, 0..len);
         }
+        self.ensure_in_range(len, capacity / 2)?;
         let side = |side| self.table(0..capacity, capacity / 2, side);
         let rotation = Rotation { query: side(Side::Query)?, key: side(Side::Key)? };
         let result = rotation.narrow(0..len, 0..len);
@@ -162,22 +192,25 @@ impl Rotary {
         result
     }
 
-    fn table(&self, positions: Range<i64>, reference: i64, side: Side) -> Result<Table> {
-        let furthest = (positions.end - reference).max(reference - positions.start) as f64;
-        // Beyond exp(±80) a factor is subnormal or infinite in f32.
-        let want = format!("at least {} times larger for this many tokens", furthest / 64.0);
-        let in_range = furthest * self.steepest < 80.0;
-        ensure(in_range, "scale_base", &want, self.steepest.recip())?;
+    fn ensure_in_range(&self, len: i64, furthest: i64) -> Result<()> {
+        match &self.decay {
+            Some(Decay { steepest, scale_base, .. }) => {
+                ensure_in_range(len, furthest as f64, *steepest, *scale_base)
+            }
+            None => Ok(()),
+        }
+    }
 
+    fn table(&self, positions: Range<i64>, reference: i64, side: Side) -> Result<Table> {
         // f64 until the last step: near position 100 000 an f32 angle is off by 4e-3 rad.
         let f64s = (Kind::Double, self.frequency.device());
         let position = Tensor::f_arange_start(positions.start, positions.end, f64s)?;
         let angle = position.f_outer(&self.frequency)?; // [positions, head_dim / 2]
         let sign = if side == Side::Query { 1.0 } else { -1.0 };
-        let factor = match &self.log_decay {
-            Some(log_decay) => {
+        let factor = match &self.decay {
+            Some(Decay { per_token, .. }) => {
                 let exponent = position.f_add_scalar(-(reference as f64))?.f_mul_scalar(sign)?;
-                exponent.f_outer(log_decay)?.f_exp()?
+                exponent.f_outer(per_token)?.f_exp()?
             }
             None => angle.f_ones_like()?,
         };

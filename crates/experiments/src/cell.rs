@@ -82,7 +82,8 @@ impl Cell {
         let (kind, version) = self.task.version();
         let device_kind = self.machine.device.split(':').next().unwrap_or_default();
         let held = |input: &Input| serde_json::json!([input.hash, input.tokens]);
-        let inputs: BTreeMap<&String, Value> = self.inputs.iter().map(|(name, input)| (name, held(input))).collect();
+        let inputs: BTreeMap<&String, Value> =
+            self.inputs.iter().map(|(name, input)| (name, held(input))).collect();
         // serde_json's maps are sorted, so this text is canonical.
         let identity = serde_json::json!({
             "kind": kind,

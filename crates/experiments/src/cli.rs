@@ -17,7 +17,7 @@ use crate::{catalog, compare, data, environment, outcome, worker};
 
 /// Rerun a paper's central claim on this machine, and learn what to set.
 #[derive(Debug, Parser)]
-#[command(name = "forerun-experiments", version, max_term_width = 80)]
+#[command(name = "forerun-experiments", bin_name = "cargo xtask", version, max_term_width = 80)]
 struct Cli {
     /// Where runs, cells and prepared data are kept.
     #[arg(long, global = true, env = "FORERUN_RUNS", default_value = "runs", value_name = "DIR")]
@@ -33,6 +33,7 @@ enum Command {
     /// What a run will do, cost and be able to show, without doing it.
     Plan(Selection),
     /// Run a whole experiment.
+    #[command(name = "run-experiment", alias = "run")]
     Run {
         #[command(flatten)]
         selection: Selection,
@@ -63,13 +64,13 @@ enum Command {
 struct Selection {
     /// An experiment of `list`.
     name: String,
-    /// smoke ends within a minute, small fits two cores, paper is the paper's size.
-    #[arg(long, value_enum, default_value_t)]
-    scale: Scale,
+    /// smoke ends within a minute, small fits two cores, paper is the paper's size [default: small].
+    #[arg(long, value_enum)]
+    scale: Option<Scale>,
     /// Change one setting; repeat for more. `arms.NAME.training.optimiser.lr=3e-4`
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Your own text: Parquet, JSONL (.gz, .zst) or plain; a file or a glob. Repeat for more.
+    /// Your own text, a file or a glob: .parquet, .jsonl, .txt or .md, the last three also .gz or .zst. Repeat for more.
     #[arg(long, value_name = "PATH")]
     data: Vec<String>,
     /// Seeds of every arm.
@@ -96,7 +97,7 @@ enum Executor {
 impl Selection {
     fn resolve(&self) -> Result<Experiment> {
         let overrides = Overrides {
-            scale: self.scale,
+            scale: self.scale.unwrap_or_default(),
             set: self.set.clone(),
             data: self.data.clone(),
             seeds: self.seeds,
@@ -105,6 +106,15 @@ impl Selection {
         let experiment = Experiment::resolve(&catalog::find(&self.name)?, &overrides)?;
         parse_device(&experiment.device)?;
         Ok(experiment)
+    }
+
+    /// Whether any option says what to run; without one it is the experiment as the catalog has it.
+    fn asks_for_a_configuration(&self) -> bool {
+        self.scale.is_some()
+            || !self.set.is_empty()
+            || !self.data.is_empty()
+            || self.seeds.is_some()
+            || self.device.is_some()
     }
 
     fn jobs(&self, experiment: &Experiment) -> Result<usize> {
@@ -125,7 +135,7 @@ pub fn main() -> i32 {
     match dispatch(&cli) {
         Ok(status) => status,
         Err(error) => {
-            tell(&format!("error: {error:#}"));
+            tell(&format!("error: {}", explain(&error)));
             1
         }
     }
@@ -133,7 +143,8 @@ pub fn main() -> i32 {
 
 /// What libraries warn of, on standard error; a worker's goes to its cell's `log.txt`. `RUST_LOG` asks for more.
 fn log_to_stderr() {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
 }
 
@@ -143,17 +154,22 @@ fn dispatch(cli: &Cli) -> Result<i32> {
         Command::Plan(selection) => plan(&cli.runs_dir, selection),
         Command::Run { selection, resume } => {
             let experiment = selection.resolve()?;
-            let jobs = selection.jobs(&experiment)?;
             let resume = match resume {
                 None => Resume::No,
                 Some(None) => Resume::Newest,
-                Some(Some(dir)) => Resume::Dir(dir.clone()),
+                Some(Some(dir)) => {
+                    Resume::Dir { dir: dir.clone(), asked: selection.asks_for_a_configuration() }
+                }
             };
-            run::run(experiment, &cli.runs_dir, jobs, resume)
+            run::run(experiment, &cli.runs_dir, |experiment| selection.jobs(experiment), &resume)
         }
         Command::Report { dir } => {
             outcome::render(dir)?;
-            say(&format!("{}\n{}", dir.join("report.html").display(), dir.join("report.md").display()));
+            say(&format!(
+                "{}\n{}",
+                dir.join("report.html").display(),
+                dir.join("report.md").display()
+            ));
             Ok(0)
         }
         Command::Compare { dirs } => {
@@ -166,9 +182,13 @@ fn dispatch(cli: &Cli) -> Result<i32> {
 
 fn list() -> Result<i32> {
     let columns = vec![Column::text("experiment"), Column::text("asks")];
-    let rows = catalog::CATALOG.iter().map(|entry| vec![Cell::from(entry.name), Cell::from(entry.summary())]);
+    let rows = catalog::CATALOG
+        .iter()
+        .map(|entry| vec![Cell::from(entry.name), Cell::from(entry.summary())]);
     say(&Table { caption: String::new(), columns, rows: rows.collect() }.to_terminal(80));
-    say("cargo xtask plan NAME            what a run does and costs\ncargo xtask run-experiment NAME  run it");
+    say(
+        "cargo xtask plan NAME            what a run does and costs\ncargo xtask run-experiment NAME  run it",
+    );
     Ok(0)
 }
 
@@ -178,9 +198,23 @@ fn plan(runs_dir: &Path, selection: &Selection) -> Result<i32> {
     let prepared = data::prepare(&experiment, runs_dir)?;
     let plan = Plan::new(&experiment, &prepared)?;
     let cells = runs_dir.join("cells");
-    let text = plan.describe(&experiment, &Store::new(&cells), jobs, measured_rate(&cells))?;
+    let text =
+        plan.describe(&experiment, &Store::new(&cells), jobs, measured_rate(&cells, &plan))?;
     say(&format!("{text}\ndata\n{}", prepared.describe()));
     Ok(0)
+}
+
+/// The chain of causes in one line, without those that the error before has told already.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.ends_with(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of a command")]

@@ -14,8 +14,10 @@ use crate::outcome::Outcome;
 /// # Errors
 /// Names the directory that is not a finished run.
 pub fn compare(dirs: &[PathBuf]) -> Result<String> {
-    let outcomes: Vec<Outcome> = dirs.iter().map(|dir| Outcome::read(dir)).collect::<Result<_>>()?;
-    let configs: Vec<BTreeMap<String, String>> = outcomes.iter().map(settings).collect::<Result<_>>()?;
+    let outcomes: Vec<Outcome> =
+        dirs.iter().map(|dir| Outcome::read(dir)).collect::<Result<_>>()?;
+    let configs: Vec<BTreeMap<String, String>> =
+        outcomes.iter().map(settings).collect::<Result<_>>()?;
     let names: Vec<String> = (1..=dirs.len()).map(|number| format!("run {number}")).collect();
     let mut text = String::new();
     for (name, dir) in names.iter().zip(dirs) {
@@ -30,7 +32,8 @@ pub fn compare(dirs: &[PathBuf]) -> Result<String> {
 }
 
 fn settings(outcome: &Outcome) -> Result<BTreeMap<String, String>> {
-    let table = Toml::try_from(&outcome.experiment).context("a configuration that is not a table")?;
+    let table =
+        Toml::try_from(&outcome.experiment).context("a configuration that is not a table")?;
     let mut flat = BTreeMap::new();
     flatten("", &Value::Table(table), &mut flat);
     Ok(flat)
@@ -38,12 +41,18 @@ fn settings(outcome: &Outcome) -> Result<BTreeMap<String, String>> {
 
 /// `arms.rope.training.steps = 400`: items with a name are called by it.
 fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
-    let join = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    let join =
+        |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
     match value {
-        Value::Table(table) => table.iter().for_each(|(key, value)| flatten(&join(key), value, into)),
+        Value::Table(table) => {
+            table.iter().for_each(|(key, value)| flatten(&join(key), value, into))
+        }
         Value::Array(items) if items.iter().any(Value::is_table) => {
             for (index, item) in items.iter().enumerate() {
-                let name = item.get("name").and_then(Value::as_str).map_or_else(|| index.to_string(), str::to_owned);
+                let name = item
+                    .get("name")
+                    .and_then(Value::as_str)
+                    .map_or_else(|| index.to_string(), str::to_owned);
                 flatten(&join(&name), item, into);
             }
         }
@@ -56,7 +65,9 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 fn differing(names: &[String], configs: &[BTreeMap<String, String>]) -> String {
     let cells: Vec<BTreeMap<String, Cell>> = configs
         .iter()
-        .map(|config| config.iter().map(|(key, value)| (key.clone(), Cell::from(value.as_str()))).collect())
+        .map(|config| {
+            config.iter().map(|(key, value)| (key.clone(), Cell::from(value.as_str()))).collect()
+        })
         .collect();
     side_by_side(names, &cells, |a, b| a == b)
 }
@@ -82,7 +93,9 @@ fn side_by_side(
     if rows.is_empty() {
         return "  none\n".to_owned();
     }
-    let columns = std::iter::once(Column::text("")).chain(names.iter().map(|name| Column::number(name, ""))).collect();
+    let columns = std::iter::once(Column::text(""))
+        .chain(names.iter().map(|name| Column::number(name, "")))
+        .collect();
     Table { caption: String::new(), columns, rows }.to_terminal(100)
 }
 
@@ -90,7 +103,10 @@ fn side_by_side(
 fn results(outcome: &Outcome) -> BTreeMap<String, Cell> {
     let mut results = BTreeMap::new();
     for verdict in &outcome.verdicts {
-        results.insert(format!("claim {}", verdict.name), Cell::from(verdict.judgement.verdict.to_string()));
+        results.insert(
+            format!("claim {}", verdict.name),
+            Cell::from(verdict.judgement.verdict.to_string()),
+        );
     }
     let mut ends: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for curve in &outcome.curves {

@@ -49,6 +49,29 @@ pub struct Overrides {
     pub device: Option<String>,
 }
 
+impl Overrides {
+    /// The options as they are typed, words with special characters quoted.
+    fn arguments(&self) -> Vec<String> {
+        let scale =
+            (self.scale != Scale::default()).then(|| ("--scale", self.scale.name().to_owned()));
+        let seeds = self.seeds.map(|seeds| ("--seeds", seeds.to_string()));
+        let device = self.device.clone().map(|device| ("--device", device));
+        let data = self.data.iter().map(|path| ("--data", path.clone()));
+        let set = self.set.iter().map(|assignment| ("--set", assignment.clone()));
+        let options = scale.into_iter().chain(seeds).chain(device).chain(data).chain(set);
+        options.flat_map(|(option, value)| [option.to_owned(), quoted(&value)]).collect()
+    }
+}
+
+/// A word as a POSIX shell wants it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A resolved experiment: what `config.toml` in a run directory holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Experiment {
@@ -78,6 +101,9 @@ pub struct Experiment {
     pub tokenizer: TokenizerConfig,
     /// Claims with their rules, written before the run.
     pub claims: Vec<Claim>,
+    /// The options of the command line that led here, to be shown; they decide nothing.
+    #[serde(default)]
+    pub arguments: Vec<String>,
     /// What this kind of experiment does.
     #[serde(flatten)]
     pub body: Body,
@@ -170,15 +196,19 @@ impl Experiment {
     /// # Errors
     /// Names the field, the assignment or the scale that is wrong.
     pub fn resolve(entry: &Entry, overrides: &Overrides) -> Result<Self> {
-        let mut table: Table =
-            entry.toml.parse().with_context(|| format!("configs/{}.toml is not TOML", entry.name))?;
+        let mut table: Table = entry
+            .toml
+            .parse()
+            .with_context(|| format!("configs/{}.toml is not TOML", entry.name))?;
         apply_scale(&mut table, overrides.scale)?;
         insert(&mut table, "name", entry.name);
         insert(&mut table, "summary", entry.summary());
         insert(&mut table, "scale", overrides.scale.name());
         apply(&mut table, overrides)?;
         lay_arms_on_the_base(&mut table)?;
-        let experiment: Self = table.try_into().with_context(|| format!("experiment `{}`", entry.name))?;
+        let mut experiment = Self::from_table(table)?;
+        experiment.arguments = overrides.arguments();
+        experiment.make_paths_absolute()?;
         experiment.validate()?;
         Ok(experiment)
     }
@@ -188,14 +218,60 @@ impl Experiment {
     /// # Errors
     /// Says where the text is wrong.
     pub fn parse(text: &str) -> Result<Self> {
-        let experiment: Self = toml::from_str(text)?;
+        let experiment = Self::from_table(text.parse()?)?;
         experiment.validate()?;
         Ok(experiment)
     }
 
+    /// The same settings with other words around them: what `--resume` goes by.
+    pub fn settings(&self) -> Self {
+        Self { arguments: Vec::new(), ..self.clone() }
+    }
+
+    /// Errors name the setting by its path, `arms[1].model.n_heads`.
+    fn from_table(table: Table) -> Result<Self> {
+        let kind = table.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let own: &[&str] = match kind.as_str() {
+            "length-extrapolation" => &["arms", "evaluation", "samples"],
+            other => bail!("kind: there is no kind of experiment `{other}`"),
+        };
+        if let Some(key) =
+            table.keys().find(|key| !COMMON.contains(&key.as_str()) && !own.contains(&key.as_str()))
+        {
+            bail!(
+                "there is no setting `{key}`; there are: {}, {}",
+                COMMON.join(", "),
+                own.join(", ")
+            );
+        }
+        // The whole is read at once below, but there serde does not know the path any more.
+        let body: Table =
+            table.iter().filter(|(key, _)| own.contains(&key.as_str())).map(owned).collect();
+        let common: Table =
+            table.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(owned).collect();
+        let _: LengthConfig = read(body)?;
+        read::<Names>(common)?;
+        read(table)
+    }
+
+    /// A run directory must mean the same from any working directory.
+    fn make_paths_absolute(&mut self) -> Result<()> {
+        let file = match &mut self.tokenizer {
+            TokenizerConfig::File { path } => Some(path),
+            TokenizerConfig::Bytes | TokenizerConfig::Bpe { .. } => None,
+        };
+        for path in self.data.paths.iter_mut().chain(file) {
+            *path = std::path::absolute(&*path).with_context(|| format!("`{}`", path.display()))?;
+        }
+        Ok(())
+    }
+
     fn validate(&self) -> Result<()> {
-        if self.seeds == 0 {
-            bail!("seeds must be at least 1, got 0");
+        if !(1..=MAX_SEEDS).contains(&self.seeds) {
+            bail!("seeds must be from 1 to {MAX_SEEDS}, got {}", self.seeds);
+        }
+        if !(self.minutes > 0.0 && self.minutes.is_finite()) {
+            bail!("minutes must be positive, got {}", self.minutes);
         }
         if self.threads == 0 {
             bail!("threads must be at least 1, got 0");
@@ -214,6 +290,59 @@ impl Experiment {
             Body::LengthExtrapolation(body) => body.validate(self),
         }
     }
+}
+
+/// Far above any use; a plan lists every cell.
+const MAX_SEEDS: u64 = 10_000;
+
+/// Settings that every kind of experiment has.
+const COMMON: &[&str] = &[
+    "kind",
+    "name",
+    "summary",
+    "scale",
+    "title",
+    "paper",
+    "minutes",
+    "seeds",
+    "root_seed",
+    "device",
+    "threads",
+    "data",
+    "tokenizer",
+    "claims",
+    "arguments",
+];
+
+/// The types of [`COMMON`], read for the sake of an error that names the setting.
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only the error is of use")]
+struct Names {
+    name: String,
+    summary: String,
+    scale: Scale,
+    title: String,
+    paper: String,
+    minutes: f64,
+    seeds: u64,
+    root_seed: u64,
+    device: String,
+    threads: u32,
+    data: DataConfig,
+    tokenizer: TokenizerConfig,
+    claims: Vec<Claim>,
+}
+
+fn owned((key, value): (&String, &Value)) -> (String, Value) {
+    (key.clone(), value.clone())
+}
+
+/// Reads a table; the error begins with the path of the setting.
+fn read<T: serde::de::DeserializeOwned>(table: Table) -> Result<T> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
+        let (path, reason) = (error.path().to_string(), error.into_inner().to_string());
+        anyhow::anyhow!("{path}: {}", reason.trim().replace('\n', " "))
+    })
 }
 
 fn insert(table: &mut Table, key: &str, value: &str) {
@@ -245,6 +374,26 @@ fn apply(table: &mut Table, overrides: &Overrides) -> Result<()> {
     }
     for assignment in &overrides.set {
         set(table, assignment)?;
+        refuse_what_every_arm_replaces(table, assignment)?;
+    }
+    Ok(())
+}
+
+/// `--set model.norm=pre` would do nothing if every arm has a norm of its own.
+fn refuse_what_every_arm_replaces(table: &Table, assignment: &str) -> Result<()> {
+    let path = assignment.split('=').next().unwrap_or_default().trim();
+    let (Some((base @ ("model" | "training"), rest)), Some(Value::Array(arms))) =
+        (path.split_once('.'), table.get("arms"))
+    else {
+        return Ok(());
+    };
+    let key = rest.split('.').next().unwrap_or_default();
+    if !arms.is_empty()
+        && arms.iter().all(|arm| arm.get(base).is_some_and(|own| own.get(key).is_some()))
+    {
+        bail!(
+            "--set {assignment}: every arm has its own `{base}.{key}`; set it with arms.NAME.{path}=…"
+        );
     }
     Ok(())
 }
@@ -252,7 +401,8 @@ fn apply(table: &mut Table, overrides: &Overrides) -> Result<()> {
 /// A run directory must mean the same from any working directory.
 fn absolute(path: &str) -> Result<Value> {
     let path = std::path::absolute(path).with_context(|| format!("--data {path}"))?;
-    let text = path.to_str().with_context(|| format!("--data: `{}` is not UTF-8", path.display()))?;
+    let text =
+        path.to_str().with_context(|| format!("--data: `{}` is not UTF-8", path.display()))?;
     Ok(Value::String(text.to_owned()))
 }
 

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use forerun_runs::atomic::{sha256_file, sha256_hex, write_atomic};
 use forerun_runs::manifest;
-use forerun_tokens::{BpeConfig, Packed, Shards, TextSource, Tokenizer, build_or_reuse, documents, train_bpe};
+use forerun_tokens::{
+    BpeConfig, Packed, Shards, TextSource, Tokenizer, build_or_reuse, documents, train_bpe,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, TokenizerConfig};
 use crate::plan::quantity;
 
 /// Texts that are compiled in: name, and a Parquet file with a `text` and a `split` column.
-const EMBEDDED: &[(&str, &[u8])] = &[("english", include_bytes!("../assets/english/books.parquet"))];
+const EMBEDDED: &[(&str, &[u8])] =
+    &[("english", include_bytes!("../assets/english/books.parquet"))];
 
 /// A file that a cell reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +87,8 @@ impl Prepared {
 /// What the text, the tokenizer or the disk has wrong, with file and row.
 pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepared> {
     let cache = runs_dir.join("data");
-    std::fs::create_dir_all(&cache).with_context(|| format!("cannot make `{}`", cache.display()))?;
+    std::fs::create_dir_all(&cache)
+        .with_context(|| format!("cannot make `{}`", cache.display()))?;
     let text = Text::find(experiment, &cache)?;
     let (tokenizer, file) = tokenizer(&experiment.tokenizer, &text, &cache)?;
     let shards = |source: &TextSource| build_or_reuse(&cache, source, &tokenizer);
@@ -102,7 +106,11 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
 }
 
 /// Opens a prepared text as rows of `seq_len` predicted tokens.
-pub(crate) fn open_packed(inputs: &BTreeMap<String, Input>, name: &str, seq_len: usize) -> Result<Packed> {
+pub(crate) fn open_packed(
+    inputs: &BTreeMap<String, Input>,
+    name: &str,
+    seq_len: usize,
+) -> Result<Packed> {
     let input = inputs.get(name).with_context(|| format!("the cell has no input `{name}`"))?;
     let packed = Packed::new(Arc::new(Shards::open(&input.path)?), seq_len)?;
     match input.tokens {
@@ -124,6 +132,8 @@ struct Text {
     train: TextSource,
     /// Absent: the end of `train` is kept for it.
     validation: Option<TextSource>,
+    /// Share of `train` that is trained on, from its beginning.
+    training_share: f64,
     sources: Vec<manifest::Input>,
 }
 
@@ -134,9 +144,16 @@ impl Text {
             return Self::embedded(name, cache);
         }
         let paths: Result<Vec<String>> = data.paths.iter().map(|path| utf8(path)).collect();
-        let train = TextSource { paths: paths?, column: data.column.clone(), filter: BTreeMap::new() };
-        let sources = train.files()?.iter().map(|file| manifest_input(file)).collect::<Result<_>>()?;
-        Ok(Self { train, validation: None, sources })
+        let train =
+            TextSource { paths: paths?, column: data.column.clone(), filter: BTreeMap::new() };
+        let sources =
+            train.files()?.iter().map(|file| manifest_input(file)).collect::<Result<_>>()?;
+        Ok(Self {
+            train,
+            validation: None,
+            training_share: 1.0 - data.validation_fraction,
+            sources,
+        })
     }
 
     fn embedded(name: &str, cache: &Path) -> Result<Self> {
@@ -159,7 +176,8 @@ impl Text {
             bytes: bytes.len() as u64,
             sha256: hash,
         };
-        Ok(Self { train: part("train")?, validation: Some(part("validation")?), sources: vec![source] })
+        let (train, validation) = (part("train")?, Some(part("validation")?));
+        Ok(Self { train, validation, training_share: 1.0, sources: vec![source] })
     }
 }
 
@@ -177,11 +195,15 @@ fn manifest_input(file: &Path) -> Result<manifest::Input> {
     })
 }
 
-fn tokenizer(config: &TokenizerConfig, text: &Text, cache: &Path) -> Result<(Tokenizer, Option<Input>)> {
+fn tokenizer(
+    config: &TokenizerConfig,
+    text: &Text,
+    cache: &Path,
+) -> Result<(Tokenizer, Option<Input>)> {
     let tokenizer = match config {
         TokenizerConfig::Bytes => return Ok((Tokenizer::bytes(), None)),
         TokenizerConfig::File { path } => Tokenizer::from_file(path)?,
-        TokenizerConfig::Bpe { vocab_size } => trained(&text.train, *vocab_size, cache)?,
+        TokenizerConfig::Bpe { vocab_size } => trained(text, *vocab_size, cache)?,
     };
     // A copy, so that a run does not depend on a file that somebody may edit.
     let path = cache.join(format!("tokenizer-{}.json", &tokenizer.hash()[..16]));
@@ -190,19 +212,44 @@ fn tokenizer(config: &TokenizerConfig, text: &Text, cache: &Path) -> Result<(Tok
     Ok((tokenizer, Some(input)))
 }
 
-fn trained(text: &TextSource, vocab_size: u32, cache: &Path) -> Result<Tokenizer> {
-    let key = sha256_hex(format!("bpe/1/{vocab_size}/{}", text.hash()?).as_bytes());
+/// Trained on the text that models are trained on, and no other.
+fn trained(text: &Text, vocab_size: u32, cache: &Path) -> Result<Tokenizer> {
+    let Text { train, training_share, .. } = text;
+    let key =
+        sha256_hex(format!("bpe/2/{vocab_size}/{training_share}/{}", train.hash()?).as_bytes());
     let path = cache.join(format!("bpe-{}.json", &key[..16]));
     if path.is_file() {
         return Ok(Tokenizer::from_file(&path)?);
     }
-    let tokenizer = train_bpe(documents(text)?, &BpeConfig { vocab_size, min_frequency: 2 })?;
+    let mut bytes_left = u64::MAX;
+    if *training_share < 1.0 {
+        let mut bytes = 0;
+        for document in documents(train)? {
+            bytes += document?.text.len() as u64;
+        }
+        bytes_left = (bytes as f64 * training_share) as u64;
+    }
+    let texts = documents(train)?
+        .map(|document| document.map(|document| cut(document.text, &mut bytes_left)));
+    let tokenizer = train_bpe(texts, &BpeConfig { vocab_size, min_frequency: 2 })?;
     tokenizer.save(&path)?;
     Ok(tokenizer)
 }
 
+/// At most `bytes_left` bytes of a text, which are taken from it.
+fn cut(mut text: String, bytes_left: &mut u64) -> String {
+    let mut end = usize::try_from(*bytes_left).unwrap_or(usize::MAX).min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    *bytes_left -= (end as u64).min(*bytes_left);
+    text
+}
+
 fn whole(shards: &Shards) -> Result<Part> {
-    let input = Input { path: std::path::absolute(shards.path())?, hash: shards.hash(), tokens: None };
+    let input =
+        Input { path: std::path::absolute(shards.path())?, hash: shards.hash(), tokens: None };
     Ok(Part { input, n_tokens: shards.n_tokens() })
 }
 

@@ -18,7 +18,8 @@ pub(crate) fn code() -> Code {
     Code {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: git(source, &["rev-parse", "HEAD"]),
-        dirty: git(source, &["status", "--porcelain", "--untracked-files=no"]).map(|text| !text.is_empty()),
+        dirty: git(source, &["status", "--porcelain", "--untracked-files=no"])
+            .map(|text| !text.is_empty()),
         lock_sha256: forerun_runs::atomic::sha256_file(&lock).ok(),
         rustc: first_line("rustc", &["--version"]).unwrap_or_else(|| "unknown".to_owned()),
         libtorch: Some(forerun_tensors::LIBTORCH_VERSION.to_owned()),

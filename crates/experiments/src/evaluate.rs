@@ -19,7 +19,7 @@ use crate::environment;
 use crate::protocol::Message;
 use crate::store::Store;
 use crate::train_lm::series;
-use crate::worker::Work;
+use crate::worker::{End, Work};
 
 /// Tokens in one forward pass.
 const BATCH_TOKENS: usize = 8192;
@@ -70,12 +70,15 @@ pub struct SampleTask {
     pub top_p: f64,
 }
 
-/// `None` if it was stopped before the end.
-pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<Option<CellResult>> {
+/// Measures; one that is stopped starts again.
+pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<End> {
     let trained = work.needed(0)?;
     if let Some(outcome) = did_not_finish(&trained)? {
-        let row = BTreeMap::from([("outcome".to_owned(), json!(format!("nothing to evaluate: {outcome}")))]);
-        return Ok(Some(CellResult { row, ..CellResult::default() }));
+        let row = BTreeMap::from([(
+            "outcome".to_owned(),
+            json!(format!("nothing to evaluate: {outcome}")),
+        )]);
+        return Ok(End::Result(CellResult { row, ..CellResult::default() }));
     }
     let device = parse_device(&work.cell.machine.device)?;
     let model = Decoder::load(&trained.join("model"), device)?;
@@ -83,7 +86,8 @@ pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<Option<CellResul
     let _no_grad = tch::no_grad_guard();
 
     let mut result = CellResult::default();
-    let masks = [("causal", Mask::Causal), ("bca", Mask::BlockwiseCausal { block_size: task.block_size })];
+    let masks =
+        [("causal", Mask::Causal), ("bca", Mask::BlockwiseCausal { block_size: task.block_size })];
     let n_parts = masks.len() * (task.lengths.len() + task.resolution.lengths.len()) + 1;
     let mut part = 0;
     let mut advance = |note: String| {
@@ -97,16 +101,20 @@ pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<Option<CellResul
             let by_position = evaluation.loss_by_position(length, mask)?;
             losses.push((length as f64, mean(&by_position)));
             if Some(&length) == task.lengths.last() {
-                result.series.push(binned(&format!("nll-by-position/{name}"), &by_position, task.block_size));
+                result.series.push(binned(
+                    &format!("nll-by-position/{name}"),
+                    &by_position,
+                    task.block_size,
+                ));
             }
             if advance(format!("{name} attention over {length} tokens")) {
-                return Ok(None);
+                return Ok(End::Stopped { resumable: false });
             }
         }
         for &length in &task.resolution.lengths {
             resolutions.push((length as f64, evaluation.resolution(length, mask)?));
             if advance(format!("attention resolution at {length} tokens")) {
-                return Ok(None);
+                return Ok(End::Stopped { resumable: false });
             }
         }
         result.series.push(series(&format!("nll/{name}"), losses));
@@ -115,14 +123,16 @@ pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<Option<CellResul
     result.samples = evaluation.samples()?;
     result.row.insert("outcome".to_owned(), json!("finished"));
     result.row.insert("peak_memory_bytes".to_owned(), json!(environment::peak_memory_bytes()));
-    Ok(Some(result))
+    Ok(End::Result(result))
 }
 
 fn did_not_finish(trained: &std::path::Path) -> Result<Option<String>> {
     let store = Store::new(trained.parent().context("a cell lies in a store")?);
-    let key = trained.file_name().and_then(|name| name.to_str()).context("a cell's folder is its key")?;
+    let key =
+        trained.file_name().and_then(|name| name.to_str()).context("a cell's folder is its key")?;
     let result = store.result(key)?.context("the training has no result")?;
-    let outcome = result.row.get("outcome").and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
+    let outcome =
+        result.row.get("outcome").and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
     Ok((outcome != "finished").then_some(outcome))
 }
 
@@ -171,7 +181,13 @@ impl Evaluation<'_> {
         let targets = rows.f_narrow(1, 1, length)?.f_reshape([-1])?;
         let hidden = self.model.hidden(&inputs, &Forward { mask, ..Forward::default() })?;
         let hidden = hidden.f_reshape([-1, hidden.size()[2]])?; // [windows * length, d_model]
-        let nll = token_nll(&hidden, self.model.head(), &targets, self.model.logit_scale(), CHUNK_TOKENS)?;
+        let nll = token_nll(
+            &hidden,
+            self.model.head(),
+            &targets,
+            self.model.logit_scale(),
+            CHUNK_TOKENS,
+        )?;
         Ok(nll.f_view([-1, length])?)
     }
 
@@ -202,7 +218,12 @@ impl Evaluation<'_> {
             .collect()
     }
 
-    fn sample(&self, tokenizer: &Tokenizer, prompt: &[i64], rng: &mut impl rand::Rng) -> Result<Sample> {
+    fn sample(
+        &self,
+        tokenizer: &Tokenizer,
+        prompt: &[i64],
+        rng: &mut impl rand::Rng,
+    ) -> Result<Sample> {
         let task = &self.task.samples;
         let options = Generation {
             max_new_tokens: task.new_tokens,
@@ -217,7 +238,10 @@ impl Evaluation<'_> {
             let ids: Result<Vec<u32>, _> = ids.iter().map(|&id| u32::try_from(id)).collect();
             Ok(tokenizer.decode(&ids?)?)
         };
-        let settings = format!("temperature {}, top-p {}, blockwise causal attention", task.temperature, task.top_p);
+        let settings = format!(
+            "temperature {}, top-p {}, blockwise causal attention",
+            task.temperature, task.top_p
+        );
         Ok(Sample { prompt: text(prompt)?, text: text(&new)?, settings })
     }
 }
@@ -230,6 +254,7 @@ fn mean(values: &[f64]) -> f64 {
 fn binned(name: &str, by_position: &[f64], width: i64) -> Series {
     let width = usize::try_from(width / 2).unwrap_or(1).max(1);
     let bins = by_position.chunks(width).enumerate();
-    let points = bins.map(|(index, bin)| ((index * width) as f64 + bin.len() as f64 / 2.0, mean(bin)));
+    let points =
+        bins.map(|(index, bin)| ((index * width) as f64 + bin.len() as f64 / 2.0, mean(bin)));
     series(name, points.collect())
 }

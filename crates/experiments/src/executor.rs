@@ -7,25 +7,31 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use forerun_runs::manifest::CellState;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, CellResult};
+use crate::cli::explain;
 use crate::interrupt;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::protocol::Message;
+use crate::record::{Record, state_of};
 use crate::store::Store;
+
+/// What a worker and the libraries in it say on standard error, in the cell's folder, over all attempts.
+const LOG: &str = "log.txt";
 
 /// How the sweep ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
     /// Cells that were computed now.
     pub(crate) computed: usize,
-    /// Cells that were there already.
+    /// Cells that were there already, or that another run computed meanwhile.
     pub(crate) reused: usize,
     /// Label and cause of each cell that could not be computed.
     pub(crate) failed: BTreeMap<String, String>,
@@ -33,11 +39,28 @@ pub(crate) struct Swept {
     pub(crate) interrupted: bool,
 }
 
+impl Swept {
+    /// `12 cells: 8 computed, 4 reused`
+    pub(crate) fn in_words(&self, n_cells: usize) -> String {
+        let left = n_cells.saturating_sub(self.computed + self.reused + self.failed.len());
+        let mut text =
+            format!("{n_cells} cells: {} computed, {} reused", self.computed, self.reused);
+        for (n, what) in [(self.failed.len(), "failed"), (left, "left to do")] {
+            if n > 0 {
+                text.push_str(&format!(", {n} {what}"));
+            }
+        }
+        text
+    }
+}
+
 struct Running {
     child: Child,
     /// Held open: the worker stops when it closes.
     stdin: Option<ChildStdin>,
     last: Option<Message>,
+    /// Length of the cell's log when this worker was started: earlier attempts wrote so much.
+    log_from: u64,
 }
 
 /// Computes every cell of `plan` that `store` lacks.
@@ -45,9 +68,15 @@ struct Running {
 /// # Errors
 /// Only what makes going on senseless: the store cannot be written, no process can be started. A cell that fails
 /// is in the answer.
-pub(crate) fn sweep(plan: &Plan, store: &Store, jobs: usize, progress: &mut Progress) -> Result<Swept> {
+pub(crate) fn sweep(
+    plan: &Plan,
+    store: &Store,
+    jobs: usize,
+    progress: &mut Progress,
+    record: &mut Record,
+) -> Result<Swept> {
     interrupt::install();
-    let mut sweep = Sweep::new(plan, store, progress);
+    let mut sweep = Sweep::new(plan, store, progress, record);
     let (tell, told) = channel();
     loop {
         if interrupt::asked() && !sweep.swept.interrupted {
@@ -62,7 +91,7 @@ pub(crate) fn sweep(plan: &Plan, store: &Store, jobs: usize, progress: &mut Prog
         }
         sweep.listen(&told)?;
     }
-    sweep.fail_what_is_left();
+    sweep.fail_what_is_left()?;
     Ok(std::mem::take(&mut sweep.swept))
 }
 
@@ -70,6 +99,7 @@ struct Sweep<'a> {
     plan: &'a Plan,
     store: &'a Store,
     progress: &'a mut Progress,
+    record: &'a mut Record,
     waiting: Vec<usize>,
     running: BTreeMap<usize, Running>,
     swept: Swept,
@@ -79,17 +109,23 @@ struct Sweep<'a> {
 type Told = (usize, Option<Message>);
 
 impl<'a> Sweep<'a> {
-    fn new(plan: &'a Plan, store: &'a Store, progress: &'a mut Progress) -> Self {
+    fn new(
+        plan: &'a Plan,
+        store: &'a Store,
+        progress: &'a mut Progress,
+        record: &'a mut Record,
+    ) -> Self {
         let (done, waiting): (Vec<usize>, Vec<usize>) =
             (0..plan.cells.len()).partition(|&index| store.is_done(&plan.cells[index].key));
         let swept = Swept { reused: done.len(), ..Swept::default() };
         progress.begin(plan, &done);
-        Self { plan, store, progress, waiting, running: BTreeMap::new(), swept }
+        Self { plan, store, progress, record, waiting, running: BTreeMap::new(), swept }
     }
 
     /// The first waiting cell whose needs are met.
     fn next_ready(&mut self) -> Option<usize> {
-        let ready = |&index: &usize| self.cell(index).needs.iter().all(|key| self.store.is_done(key));
+        let ready =
+            |&index: &usize| self.cell(index).needs.iter().all(|key| self.store.is_done(key));
         let place = self.waiting.iter().position(ready)?;
         Some(self.waiting.remove(place))
     }
@@ -101,9 +137,11 @@ impl<'a> Sweep<'a> {
     fn start(&mut self, index: usize, tell: &Sender<Told>) -> Result<()> {
         let planned = &self.plan.cells[index];
         let dir = self.store.prepare(&planned.key, &planned.cell)?;
+        let log_from = fs::metadata(dir.join(LOG)).map_or(0, |metadata| metadata.len());
         let mut child = spawn(&dir, planned.cell.machine.threads)?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("the worker's output is not a pipe")?;
+        self.running.insert(index, Running { child, stdin, last: None, log_from });
         let tell = tell.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -114,16 +152,22 @@ impl<'a> Sweep<'a> {
             let _ = tell.send((index, None));
         });
         self.progress.started(index);
-        self.running.insert(index, Running { child, stdin, last: None });
-        Ok(())
+        self.record.note(&planned.key, CellState::Running)
     }
 
     fn listen(&mut self, told: &Receiver<Told>) -> Result<()> {
         match told.recv_timeout(Duration::from_millis(100)) {
             Ok((index, Some(message))) => {
                 match &message {
-                    Message::Progress { fraction, note } => self.progress.advanced(index, *fraction, note),
-                    Message::Waiting => self.progress.advanced(index, 0.0, "computed by another run; waiting for it"),
+                    Message::Progress { fraction, note } => {
+                        self.progress.advanced(index, *fraction, note)
+                    }
+                    Message::Waiting => self.progress.advanced(
+                        index,
+                        0.0,
+                        "computed by another run; waiting for it",
+                    ),
+                    Message::Note { text } => self.progress.noted(index, text),
                     _ => {}
                 }
                 if let Some(running) = self.running.get_mut(&index) {
@@ -143,22 +187,39 @@ impl<'a> Sweep<'a> {
         let Some(mut running) = self.running.remove(&index) else { return Ok(()) };
         let status = running.child.wait().context("a worker was lost")?;
         let planned = &self.plan.cells[index];
-        if self.store.is_done(&planned.key) {
-            self.swept.computed += 1;
-            self.progress.finished(index);
-            return Ok(());
-        }
-        if self.swept.interrupted && status.success() {
-            self.progress.stopped(index);
-            return Ok(());
-        }
-        let dir = self.store.dir(&planned.key);
-        let cause = match running.last {
-            Some(Message::Failed { error }) => error,
-            _ => format!("its worker ended with {status}{}", last_words(&dir)),
+        let cause = match (self.store.result(&planned.key), running.last) {
+            (Ok(Some(result)), last) => {
+                return self.done(index, &result, last == Some(Message::Found));
+            }
+            (Ok(None), Some(Message::Stopped { resumable })) if self.swept.interrupted => {
+                self.progress.stopped(index, resumable);
+                return self.record.note(&planned.key, CellState::Planned);
+            }
+            (Ok(None), Some(Message::Failed { error })) => error,
+            (Ok(None), _) => {
+                let log = self.store.dir(&planned.key).join(LOG);
+                format!("its worker {}{}", how_it_ended(status), last_words(&log, running.log_from))
+            }
+            (Err(error), _) => explain(&error),
         };
+        self.failed(index, cause)
+    }
+
+    fn done(&mut self, index: usize, result: &CellResult, found: bool) -> Result<()> {
+        self.progress.finished(index);
+        let (count, state) = match found {
+            true => (&mut self.swept.reused, CellState::Reused),
+            false => (&mut self.swept.computed, state_of(result)),
+        };
+        *count += 1;
+        self.record.note(&self.plan.cells[index].key, state)
+    }
+
+    fn failed(&mut self, index: usize, cause: String) -> Result<()> {
         self.progress.failed(index, &cause);
-        self.swept.failed.insert(planned.cell.label.clone(), cause);
+        self.record
+            .note(&self.plan.cells[index].key, CellState::Failed { reason: cause.clone() })?;
+        self.swept.failed.insert(self.cell(index).label.clone(), cause);
         Ok(())
     }
 
@@ -172,15 +233,14 @@ impl<'a> Sweep<'a> {
     }
 
     /// What still waits when nothing runs needs a cell that failed.
-    fn fail_what_is_left(&mut self) {
+    fn fail_what_is_left(&mut self) -> Result<()> {
         if self.swept.interrupted {
-            return;
+            return Ok(());
         }
         for index in std::mem::take(&mut self.waiting) {
-            let cause = "a cell that it needs could not be computed".to_owned();
-            self.progress.failed(index, &cause);
-            self.swept.failed.insert(self.cell(index).label.clone(), cause);
+            self.failed(index, "a cell that it needs could not be computed".to_owned())?;
         }
+        Ok(())
     }
 }
 
@@ -196,7 +256,7 @@ impl Drop for Sweep<'_> {
 
 fn spawn(dir: &Path, threads: u32) -> Result<Child> {
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
-    let log = File::options().create(true).append(true).open(dir.join("log.txt"))?;
+    let log = File::options().create(true).append(true).open(dir.join(LOG))?;
     let mut command = Command::new(&binary);
     command.arg("worker").arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
     for variable in ["OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
@@ -216,11 +276,40 @@ fn detach(command: &mut Command) {
 #[cfg(not(unix))]
 fn detach(_command: &mut Command) {}
 
-/// The last line of a worker's log, for the message about a worker that died without a word.
-fn last_words(dir: &Path) -> String {
-    let log = fs::read_to_string(dir.join("log.txt")).unwrap_or_default();
-    match log.lines().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => format!("; its log ends: {}", line.trim()),
+/// `was killed (SIGKILL), perhaps for want of memory`, or the exit status.
+#[cfg(unix)]
+fn how_it_ended(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    const SIGKILL: i32 = 9;
+    match status.signal() {
+        Some(SIGKILL) => "was killed (SIGKILL), perhaps for want of memory".to_owned(),
+        _ => format!("ended with {status}"),
+    }
+}
+
+#[cfg(not(unix))]
+fn how_it_ended(status: ExitStatus) -> String {
+    format!("ended with {status}")
+}
+
+/// What the log of a worker that died without a word tells of its end; `from` is where this worker's part begins.
+fn last_words(log: &Path, from: u64) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    let own = usize::try_from(from).ok().and_then(|from| log.get(from..)).unwrap_or_default();
+    match telling_line(&String::from_utf8_lossy(own)) {
+        Some(line) => format!("; its log ends: {line}"),
         None => String::new(),
     }
 }
+
+/// The message of the last panic, if there was one, or else the last line.
+fn telling_line(log: &str) -> Option<&str> {
+    let told =
+        |line: &&str| !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE");
+    let lines: Vec<&str> = log.lines().map(str::trim).filter(told).collect();
+    let panic = lines.iter().rposition(|line| line.contains("panicked at "));
+    panic.and_then(|place| lines.get(place + 1)).or(lines.last()).copied()
+}
+
+#[cfg(test)]
+mod tests;

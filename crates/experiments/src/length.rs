@@ -8,8 +8,8 @@
 mod plan;
 mod report;
 
-use anyhow::{Result, bail};
-use forerun_arch::DecoderConfig;
+use anyhow::{Context, Result, bail};
+use forerun_arch::{DecoderConfig, Generation};
 use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
@@ -74,26 +74,43 @@ pub struct SamplesConfig {
     pub top_p: f64,
 }
 
+impl SamplesConfig {
+    /// How a token is drawn.
+    fn generation(&self) -> Generation {
+        let (temperature, top_p) = (self.temperature, Some(self.top_p));
+        Generation { max_new_tokens: self.new_tokens, temperature, top_p, ..Generation::default() }
+    }
+}
+
 impl LengthConfig {
     /// Checks what no single field can know.
     pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
-        if self.arms.is_empty() {
-            bail!("`arms` is empty");
-        }
+        self.validate_arms()?;
+        self.validate_samples()?;
         let ratios = &self.evaluation.ratios;
         if ratios.first() != Some(&1) || !ratios.is_sorted_by(|a, b| a < b) {
             bail!("evaluation.ratios must begin with 1 and ascend, got {ratios:?}");
         }
-        if let Some(ratio) = self.evaluation.resolution_ratios.iter().find(|ratio| !ratios.contains(ratio)) {
+        if let Some(ratio) =
+            self.evaluation.resolution_ratios.iter().find(|ratio| !ratios.contains(ratio))
+        {
             bail!("evaluation.resolution_ratios: {ratio} is not among evaluation.ratios");
         }
         for claim in &experiment.claims {
             for measure in [&claim.a, &claim.b] {
                 if !self.arms.iter().any(|arm| arm.name == measure.arm) {
-                    bail!("claim `{}` measures the arm `{}`, which does not exist", claim.name, measure.arm);
+                    bail!(
+                        "claim `{}` measures the arm `{}`, which does not exist",
+                        claim.name,
+                        measure.arm
+                    );
                 }
                 if !ratios.iter().any(|&ratio| ratio as f64 == measure.at) {
-                    bail!("claim `{}` measures at {}, which is not among evaluation.ratios", claim.name, measure.at);
+                    bail!(
+                        "claim `{}` measures at {}, which is not among evaluation.ratios",
+                        claim.name,
+                        measure.at
+                    );
                 }
             }
         }
@@ -105,6 +122,37 @@ impl LengthConfig {
             bail!("training.seq_len must be even (blocks are half of it), got {seq_len}");
         }
         Ok(())
+    }
+
+    fn validate_arms(&self) -> Result<()> {
+        if self.arms.is_empty() {
+            bail!("`arms` is empty");
+        }
+        for (index, arm) in self.arms.iter().enumerate() {
+            let name = &arm.name;
+            if name.is_empty()
+                || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            {
+                bail!("an arm's name is made of letters, digits, - and _, got `{name}`"); // it names files
+            }
+            if self.arms[..index].iter().any(|other| other.name == *name) {
+                bail!("two arms are called `{name}`");
+            }
+            // The vocabulary is known once the tokenizer is.
+            let model =
+                DecoderConfig { vocab_size: arm.model.vocab_size.max(1), ..arm.model.clone() };
+            model.validate().with_context(|| format!("arms.{name}.model"))?;
+            arm.training.validate().with_context(|| format!("arms.{name}.training"))?;
+        }
+        Ok(())
+    }
+
+    fn validate_samples(&self) -> Result<()> {
+        let samples = &self.samples;
+        if samples.n_prompts > 0 && samples.prompt_tokens < 1 {
+            bail!("samples.prompt_tokens must be positive, got {}", samples.prompt_tokens);
+        }
+        samples.generation().validate().context("samples")
     }
 
     /// The length that every arm is trained at, in tokens.

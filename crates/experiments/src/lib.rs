@@ -28,6 +28,7 @@ pub mod outcome;
 pub mod plan;
 mod progress;
 mod protocol;
+mod record;
 mod run;
 pub mod store;
 mod tensorboard;

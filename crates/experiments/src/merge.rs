@@ -8,7 +8,9 @@ use toml::{Table, Value};
 pub(crate) fn merge(base: &mut Table, over: &Table) {
     for (key, value) in over {
         match (base.get_mut(key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) if same_variant(below, above) => merge(below, above),
+            (Some(Value::Table(below)), Value::Table(above)) if same_variant(below, above) => {
+                merge(below, above)
+            }
             (Some(Value::Array(items)), Value::Table(by_name)) => {
                 for item in items.iter_mut().filter_map(Value::as_table_mut) {
                     let name = item.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -43,9 +45,9 @@ fn same_variant(below: &Table, above: &Table) -> bool {
 /// Applies one `--set a.b=v`. `v` is read as TOML if it can be, else as a string; `arms.NAME.…` goes to the arm
 /// of that name.
 pub(crate) fn set(table: &mut Table, assignment: &str) -> Result<()> {
-    let (path, text) = assignment
-        .split_once('=')
-        .with_context(|| format!("--set wants KEY=VALUE, for example training.optimiser.lr=3e-4, got `{assignment}`"))?;
+    let (path, text) = assignment.split_once('=').with_context(|| {
+        format!("--set wants KEY=VALUE, for example training.optimiser.lr=3e-4, got `{assignment}`")
+    })?;
     let value = parse_value(text.trim());
     let keys: Vec<&str> = path.trim().split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
@@ -73,7 +75,8 @@ fn insert(table: &mut Table, keys: &[&str], value: Value) -> Result<()> {
     match table.entry(key.to_owned()).or_insert_with(|| Value::Table(Table::new())) {
         Value::Table(below) => insert(below, rest, value),
         Value::Array(items) => {
-            let item = items.iter_mut().filter_map(Value::as_table_mut).find(|item| named(item, rest[0]));
+            let item =
+                items.iter_mut().filter_map(Value::as_table_mut).find(|item| named(item, rest[0]));
             match (item, rest) {
                 (Some(item), [_, below @ ..]) if !below.is_empty() => insert(item, below, value),
                 _ => bail!("`{key}` is a list; name one of its items and a field of it"),

@@ -3,7 +3,7 @@
 use forerun_arch::{Decoder, Forward, flops_per_token};
 use forerun_tensors::Parameters;
 use forerun_tokens::{Packed, Sampler};
-use forerun_train::{BoxError, Model, Sequences};
+use forerun_train::{BoxError, Model, Pass, Sequences};
 use tch::Tensor;
 
 /// A decoder that is trained with ordinary causal attention.
@@ -14,8 +14,10 @@ impl Model for LanguageModel<'_> {
         self.0.parameters()
     }
 
-    fn hidden(&self, tokens: &Tensor, train: bool) -> Result<Tensor, BoxError> {
-        Ok(self.0.hidden(tokens, &Forward { train, ..Forward::default() })?)
+    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
+        let Pass { train, activation_checkpointing } = pass;
+        let options = Forward { train, activation_checkpointing, ..Forward::default() };
+        Ok(self.0.hidden(tokens, &options)?)
     }
 
     fn head(&self) -> &Tensor {

@@ -7,9 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use forerun_runs::atomic::{read_json, write_atomic, write_json};
 use forerun_runs::manifest::Manifest;
+use forerun_runs::report::rule_in_words;
 use forerun_runs::results::{Row, read_results, write_results};
 use forerun_runs::seed::Seed;
-use forerun_runs::report::rule_in_words;
 use forerun_runs::verdict::{Judgement, judge};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -83,7 +83,12 @@ pub struct ClaimVerdict {
 
 /// Writes `results.parquet`, `series.parquet`, `samples.json`, `verdict.json`, `recommendation.json` and the
 /// TensorBoard events of a swept plan into `dir`.
-pub(crate) fn gather(experiment: &Experiment, plan: &Plan, store: &Store, dir: &Path) -> Result<()> {
+pub(crate) fn gather(
+    experiment: &Experiment,
+    plan: &Plan,
+    store: &Store,
+    dir: &Path,
+) -> Result<()> {
     let (mut rows, mut points, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for planned in &plan.cells {
         let Some(result) = store.result(&planned.key)? else { continue };
@@ -96,12 +101,18 @@ pub(crate) fn gather(experiment: &Experiment, plan: &Plan, store: &Store, dir: &
         for series in &result.series {
             for (x, y) in series.x.iter().zip(&series.y) {
                 let mut point: Row = tags.clone();
-                point.extend([("series", json!(series.name)), ("x", json!(x)), ("y", json!(y))].map(own));
+                point.extend(
+                    [("series", json!(series.name)), ("x", json!(x)), ("y", json!(y))].map(own),
+                );
                 points.push(point);
             }
         }
         let (arm, seed) = arm_and_seed(tags);
-        texts.extend(result.samples.into_iter().map(|sample| Text { arm: arm.clone(), seed, sample }));
+        texts.extend(result.samples.into_iter().map(|sample| Text {
+            arm: arm.clone(),
+            seed,
+            sample,
+        }));
     }
     write_results(&dir.join("results.parquet"), &rows)?;
     write_results(&dir.join("series.parquet"), &points)?;
@@ -135,7 +146,9 @@ fn curves(points: &[Row]) -> Vec<Curve> {
         let number = |name| point.get(name).and_then(Value::as_f64).unwrap_or(f64::NAN);
         let pair = (number("x"), number("y"));
         match curves.last_mut() {
-            Some(last) if (last.arm.as_str(), last.seed, last.series.as_str()) == (&arm, seed, series) => {
+            Some(last)
+                if (last.arm.as_str(), last.seed, last.series.as_str()) == (&arm, seed, series) =>
+            {
                 last.points.push(pair);
             }
             _ => curves.push(Curve { arm, seed, series: series.to_owned(), points: vec![pair] }),
@@ -155,7 +168,9 @@ fn judge_one(experiment: &Experiment, claim: &Claim, curves: &[Curve]) -> Result
     let (a, b) = (measured(&claim.a), measured(&claim.b));
     let mut rng = Seed::new(experiment.root_seed).stream(&format!("verdict/{}", claim.name));
     let judgement = judge(&claim.rule, &a, &b, &mut rng)?;
-    let finite = |values: Vec<f64>| values.into_iter().map(|value| value.is_finite().then_some(value)).collect();
+    let finite = |values: Vec<f64>| {
+        values.into_iter().map(|value| value.is_finite().then_some(value)).collect()
+    };
     Ok(ClaimVerdict {
         name: claim.name.clone(),
         statement: claim.statement.clone(),
@@ -173,7 +188,9 @@ fn value(experiment: &Experiment, curves: &[Curve], measure: &Measure, seed: u64
     let at = |series: &str, x: f64| {
         curves
             .iter()
-            .filter(|curve| curve.arm == measure.arm && curve.seed == seed && curve.series == series)
+            .filter(|curve| {
+                curve.arm == measure.arm && curve.seed == seed && curve.series == series
+            })
             .flat_map(|curve| &curve.points)
             .find(|point| point.0 == x)
             .map_or(f64::NAN, |point| point.1)
@@ -189,14 +206,19 @@ impl Outcome {
     /// Names the file that is missing or damaged.
     pub fn read(dir: &Path) -> Result<Self> {
         let config = dir.join("config.toml");
-        let text = std::fs::read_to_string(&config)
-            .with_context(|| format!("`{}` is not a run directory: it has no readable config.toml", dir.display()))?;
+        let text = std::fs::read_to_string(&config).with_context(|| {
+            format!("`{}` is not a run directory: it has no readable config.toml", dir.display())
+        })?;
         let verdicts = dir.join("verdict.json");
         if !verdicts.is_file() {
-            anyhow::bail!("`{}` has no results yet; run the experiment with --resume", dir.display());
+            anyhow::bail!(
+                "`{}` has no results yet; run the experiment with --resume",
+                dir.display()
+            );
         }
         Ok(Self {
-            experiment: Experiment::parse(&text).with_context(|| format!("`{}`", config.display()))?,
+            experiment: Experiment::parse(&text)
+                .with_context(|| format!("`{}`", config.display()))?,
             manifest: Manifest::read(&dir.join("manifest.json"))?,
             rows: read_results(&dir.join("results.parquet"))?,
             curves: curves(&read_results(&dir.join("series.parquet"))?),

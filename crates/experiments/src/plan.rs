@@ -14,7 +14,7 @@ use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
 /// decoder of 0.1 million parameters reaches on one core.
-const ASSUMED_FLOPS_PER_SEC: f64 = 8e9;
+const ASSUMED_FLOPS_PER_SEC: f64 = 1.5e10;
 
 /// The cells of one experiment, in the order in which they should run.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,27 +62,46 @@ impl Plan {
 
     /// Floating-point operations of the cells that `store` lacks.
     pub fn flops_left(&self, store: &Store) -> f64 {
-        self.cells.iter().filter(|planned| !store.is_done(&planned.key)).map(|planned| planned.cell.cost.flops).sum()
+        self.cells
+            .iter()
+            .filter(|planned| !store.is_done(&planned.key))
+            .map(|planned| planned.cell.cost.flops)
+            .sum()
     }
 
     /// What `plan NAME` prints: what will be done, what it costs, what it can show.
-    pub fn describe(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> Result<String> {
+    pub fn describe(
+        &self,
+        experiment: &Experiment,
+        store: &Store,
+        jobs: usize,
+        rate: Rate,
+    ) -> Result<String> {
         let mut text = wrapped("", "  ", &format!("{}: {}", experiment.name, experiment.summary));
         text.push('\n');
         let mut line = |name: &str, value: String| {
             text.push_str(&wrapped(&format!("  {name:<12} "), &" ".repeat(15), &value));
         };
         let done = self.cells.iter().filter(|planned| store.is_done(&planned.key)).count();
-        let total = |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).sum::<f64>();
-        let largest = |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).fold(0.0, f64::max);
+        let total =
+            |of: fn(&Cell) -> f64| self.cells.iter().map(|planned| of(&planned.cell)).sum::<f64>();
+        let largest = |of: fn(&Cell) -> f64| {
+            self.cells.iter().map(|planned| of(&planned.cell)).fold(0.0, f64::max)
+        };
         let jobs = jobs.min(self.cells.len()).max(1);
         line("paper", experiment.paper.clone());
         line("cells", format!("{} ({done} there already), {jobs} at a time", self.cells.len()));
-        line("parameters", format!("{} in the largest model", quantity(largest(|cell| cell.cost.n_params as f64))));
+        line(
+            "parameters",
+            format!("{} in the largest model", quantity(largest(|cell| cell.cost.n_params as f64))),
+        );
         line("tokens", quantity(total(|cell| cell.cost.n_tokens as f64)));
         line("compute", format!("{}FLOP", quantity(total(|cell| cell.cost.flops))));
         line("time", self.time(experiment, store, jobs, rate));
-        line("memory", format!("{}B", quantity(jobs as f64 * largest(|cell| cell.cost.memory_bytes as f64))));
+        line(
+            "memory",
+            format!("{}B", quantity(jobs as f64 * largest(|cell| cell.cost.memory_bytes as f64))),
+        );
         line("disk", format!("{}B", quantity(total(|cell| cell.cost.disk_bytes as f64))));
         text.push_str(&claims(experiment)?);
         Ok(text)
@@ -110,19 +129,31 @@ fn claims(experiment: &Experiment) -> Result<String> {
         let n_seeds = usize::try_from(experiment.seeds).unwrap_or(usize::MAX);
         let effect = match detectable_effect(&claim.rule, n_seeds, claim.seed_sd)? {
             Some(effect) => format!("{effect:.3} (at a noise of {} between seeds)", claim.seed_sd),
-            None => format!("unpowered with {n_seeds} seeds; the verdict will be `inconclusive`"),
+            None => format!(
+                "unpowered with {}; the verdict will be `inconclusive`",
+                counted(experiment.seeds, "seed")
+            ),
         };
         text.push_str(&wrapped("    smallest effect it can detect: ", "    ", &effect));
     }
     Ok(text)
 }
 
-/// The median speed of the training cells in `store`.
-pub fn measured_rate(store: &Path) -> Rate {
+/// The median speed of those training cells in `store` that ran on a machine like the plan's, on models of about the
+/// size of its largest: small models are far slower a FLOP.
+pub fn measured_rate(store: &Path, plan: &Plan) -> Rate {
+    let largest =
+        plan.cells.iter().map(|planned| planned.cell.cost.n_params).max().unwrap_or(0) as f64;
+    let machine = plan.cells.first().map(|planned| planned.cell.machine.clone());
+    let alike = |cell: &Cell| {
+        let size = cell.cost.n_params as f64 / largest;
+        Some(&cell.machine) == machine.as_ref() && (0.5..=2.0).contains(&size)
+    };
     let mut rates: Vec<f64> = std::fs::read_dir(store)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|key| Store::new(store).cell(key).is_some_and(|cell| alike(&cell)))
         .filter_map(|key| Store::new(store).result(&key).ok()?)
         .filter_map(|result| result.row.get("flops_per_sec")?.as_f64())
         .filter(|rate| rate.is_finite() && *rate > 0.0)
@@ -132,6 +163,11 @@ pub fn measured_rate(store: &Path) -> Rate {
         Some(&flops_per_sec) => Rate { flops_per_sec, n_cells: rates.len() },
         None => Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC, n_cells: 0 },
     }
+}
+
+/// `1 seed`, `3 seeds`.
+pub(crate) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Lines of at most 80 columns, broken between words: `first` stands before the first, `indent` before the others.
@@ -157,7 +193,8 @@ pub(crate) fn wrapped(first: &str, indent: &str, text: &str) -> String {
 
 /// `1.23 M`, with the unit's letter to follow.
 pub(crate) fn quantity(value: f64) -> String {
-    const PREFIXES: [(f64, &str); 6] = [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    const PREFIXES: [(f64, &str); 6] =
+        [(1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
     match PREFIXES.iter().find(|(scale, _)| value.abs() >= *scale) {
         Some((scale, prefix)) => format!("{:.1} {prefix}", value / scale),
         None => format!("{value:.0} "),

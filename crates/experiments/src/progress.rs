@@ -102,12 +102,22 @@ impl Progress {
             Style::Lines { every, last } => {
                 if last.elapsed() >= *every {
                     *last = Instant::now();
-                    let line = format!("{:5.1} %  {}: {note}", 100.0 * self.share(), self.cells[index].label);
+                    let line = format!(
+                        "{:5.1} %  {}: {note}",
+                        100.0 * self.share(),
+                        self.cells[index].label
+                    );
                     self.say(&line);
                 }
             }
         }
         self.refresh();
+    }
+
+    /// Something about a cell that a person should know.
+    pub(crate) fn noted(&mut self, index: usize, text: &str) {
+        let line = format!("note   {}: {text}", self.cells[index].label);
+        self.say(&line);
     }
 
     pub(crate) fn finished(&mut self, index: usize) {
@@ -116,10 +126,15 @@ impl Progress {
         self.say(&line);
     }
 
-    pub(crate) fn stopped(&mut self, index: usize) {
+    pub(crate) fn stopped(&mut self, index: usize, resumable: bool) {
         let fraction = self.cells[index].fraction;
         self.close(index, fraction);
-        let line = format!("stopped {} at {:.0} %; --resume goes on from there", self.cells[index].label, 100.0 * fraction);
+        let next = if resumable { "goes on from there" } else { "starts it again" };
+        let line = format!(
+            "stopped {} at {:.0} %; --resume {next}",
+            self.cells[index].label,
+            100.0 * fraction
+        );
         self.say(&line);
     }
 
@@ -130,7 +145,7 @@ impl Progress {
     }
 
     pub(crate) fn interrupted(&mut self) {
-        self.say("stopping: running cells write a checkpoint (Ctrl-C again stops at once)");
+        self.say("stopping: running cells end at their next step (Ctrl-C again stops at once)");
     }
 
     pub(crate) fn tick(&mut self) {
@@ -170,7 +185,8 @@ impl Progress {
     fn left(&self) -> Option<Duration> {
         let new = || self.cells.iter().filter(|cell| !cell.reused);
         let done: f64 = new().map(|cell| cell.flops * cell.fraction).sum();
-        let rest: f64 = new().filter(|cell| !cell.over).map(|cell| cell.flops * (1.0 - cell.fraction)).sum();
+        let rest: f64 =
+            new().filter(|cell| !cell.over).map(|cell| cell.flops * (1.0 - cell.fraction)).sum();
         let spent = self.began.elapsed().as_secs_f64();
         (done > 0.0 && spent > 2.0).then(|| Duration::from_secs_f64((rest * spent / done).min(1e7)))
     }
@@ -178,7 +194,9 @@ impl Progress {
     fn refresh(&self) {
         if let Style::Bars { total, .. } = &self.style {
             let over = self.cells.iter().filter(|cell| cell.over).count();
-            let left = self.left().map_or(String::new(), |left| format!(", about {} left", HumanDuration(left)));
+            let left = self
+                .left()
+                .map_or(String::new(), |left| format!(", about {} left", HumanDuration(left)));
             total.set_position((self.share() * 1000.0) as u64);
             total.set_message(format!("{over}/{} cells{left}", self.cells.len()));
         }
@@ -194,5 +212,7 @@ impl Drop for Progress {
 }
 
 fn template(text: &str) -> ProgressStyle {
-    ProgressStyle::with_template(text).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
+    ProgressStyle::with_template(text)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("━━─")
 }

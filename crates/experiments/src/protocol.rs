@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum Message {
     /// Another process computes this very cell; the worker waits for it.
     Waiting,
+    /// Something that a person should know of; the work goes on.
+    Note {
+        /// `a damaged checkpoint was passed over: …`
+        text: String,
+    },
     /// Part of the work is done.
     Progress {
         /// Between 0 and 1.
@@ -24,8 +29,13 @@ pub(crate) enum Message {
     },
     /// The result is on disk.
     Finished,
-    /// Asked to stop, and did; what was done is in a checkpoint.
-    Stopped,
+    /// The result was on disk already: another process computed it meanwhile.
+    Found,
+    /// Asked to stop, and did.
+    Stopped {
+        /// Whether what was done is in a checkpoint.
+        resumable: bool,
+    },
     /// The cell cannot be computed.
     Failed {
         /// The whole chain of causes.

@@ -1,21 +1,22 @@
 //! One run of an experiment, from a configuration to a finished run directory.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use forerun_runs::atomic::{sha256_hex, write_atomic};
-use forerun_runs::manifest::{self, CellState, Manifest};
+use forerun_runs::lock::{DirLock, lock_dir};
 use forerun_runs::run_dir::RunDir;
-use forerun_runs::seed::Seed;
+use forerun_tensors::parse_device;
 
 use crate::cli::{say, tell};
 use crate::config::Experiment;
-use crate::data::{self, Prepared};
 use crate::executor::{self, Swept};
 use crate::plan::{Plan, measured_rate};
 use crate::progress::Progress;
+use crate::record::Record;
 use crate::store::Store;
-use crate::{environment, outcome};
+use crate::{data, environment, outcome};
 
 /// Exit status of a run that Ctrl-C ended, as shells expect it.
 const INTERRUPTED: i32 = 130;
@@ -27,38 +28,66 @@ pub(crate) enum Resume {
     No,
     /// The newest unfinished run of the same configuration.
     Newest,
-    /// This one, with the configuration that it holds.
-    Dir(PathBuf),
+    /// A certain run, with the configuration that it holds.
+    Dir {
+        /// Where it lies.
+        dir: PathBuf,
+        /// Whether options ask for a configuration, which must be the one that the run holds.
+        asked: bool,
+    },
 }
 
-/// Runs `experiment` and returns the exit status: 0, 1 if a cell failed, 130 after Ctrl-C.
-pub(crate) fn run(experiment: Experiment, runs_dir: &Path, jobs: usize, resume: Resume) -> Result<i32> {
-    let (experiment, dir) = open(experiment, runs_dir, &resume)?;
+/// Runs `experiment` and returns the exit status: 0, 1 if a cell failed, 130 after Ctrl-C. `jobs` tells how many
+/// workers the experiment that is really run, an earlier one perhaps, gets at a time.
+///
+/// The text is read and the plan is made before a directory is: what cannot be run leaves none.
+pub(crate) fn run(
+    experiment: Experiment,
+    runs_dir: &Path,
+    jobs: impl FnOnce(&Experiment) -> Result<usize>,
+    resume: &Resume,
+) -> Result<i32> {
+    let (experiment, opened) = match resume {
+        Resume::Dir { dir, asked } => {
+            let (earlier, opened) = reopen(&experiment, dir, *asked)?;
+            (earlier, Some(opened))
+        }
+        _ => (experiment, None),
+    };
+    let jobs = jobs(&experiment)?;
     let prepared = data::prepare(&experiment, runs_dir)?;
     let plan = Plan::new(&experiment, &prepared)?;
-    let store = Store::new(runs_dir.join("cells"));
-    let rate = measured_rate(&runs_dir.join("cells"));
-    tell(&plan.describe(&experiment, &store, jobs, rate)?);
+    let Opened { dir, _lock } = match opened {
+        Some(opened) => opened,
+        None => open(&experiment, runs_dir, resume)?,
+    };
+    let cells = runs_dir.join("cells");
+    let store = Store::new(&cells);
+    tell(&plan.describe(&experiment, &store, jobs, measured_rate(&cells, &plan))?);
     tell(&format!("run  {}\n", dir.path().display()));
 
-    let mut manifest = begin_manifest(&experiment, &prepared, &plan, &dir, jobs)?;
-    mark_reused(&mut manifest, &plan, &store)?;
-    manifest.write(&dir.file("manifest.json"))?;
+    let mut record = Record::begin(&experiment, &prepared, &plan, &store, &dir, jobs)?;
     let swept = {
         let mut progress = Progress::new(&dir.file("log.txt"))?;
-        executor::sweep(&plan, &store, jobs, &mut progress)?
+        executor::sweep(&plan, &store, jobs, &mut progress, &mut record)?
     };
-    note_ends(&mut manifest, &plan, &store, &swept)?;
-    manifest.write(&dir.file("manifest.json"))?;
+    tell(&format!("\n{}", swept.in_words(plan.cells.len())));
     if swept.interrupted {
-        tell("\nstopped; finished cells are kept. Go on with the same command and --resume");
+        tell("stopped; finished cells are kept. Go on with the same command and --resume");
         return Ok(INTERRUPTED);
     }
+    record.end()?;
     conclude(&experiment, &plan, &store, &dir, &swept)
 }
 
 /// Gathers, judges, renders; a run with failed cells gets a report but no `DONE`.
-fn conclude(experiment: &Experiment, plan: &Plan, store: &Store, dir: &RunDir, swept: &Swept) -> Result<i32> {
+fn conclude(
+    experiment: &Experiment,
+    plan: &Plan,
+    store: &Store,
+    dir: &RunDir,
+    swept: &Swept,
+) -> Result<i32> {
     outcome::gather(experiment, plan, store, dir.path())?;
     outcome::render(dir.path())?;
     say(&outcome::summary(dir.path())?);
@@ -73,92 +102,109 @@ fn conclude(experiment: &Experiment, plan: &Plan, store: &Store, dir: &RunDir, s
     Ok(0)
 }
 
-fn open(experiment: Experiment, runs_dir: &Path, resume: &Resume) -> Result<(Experiment, RunDir)> {
-    if let Resume::Dir(path) = resume {
-        let dir = RunDir::open(path)?;
-        let file = dir.file("config.toml");
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-        let earlier = Experiment::parse(&text).with_context(|| format!("`{}`", file.display()))?;
-        if earlier.name != experiment.name {
-            bail!("`{}` is a run of `{}`, not of `{}`", path.display(), earlier.name, experiment.name);
+/// A run directory that this process alone works in.
+struct Opened {
+    dir: RunDir,
+    /// Held until the run ends.
+    _lock: DirLock,
+}
+
+impl Opened {
+    /// `None` if another process works there.
+    fn take(dir: RunDir) -> Result<Option<Self>> {
+        match lock_dir(dir.path()) {
+            Ok(lock) => Ok(Some(Self { dir, _lock: lock })),
+            Err(forerun_runs::Error::Locked { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
         }
-        if dir.is_done() {
-            bail!("`{}` is finished; `report` renders it again", path.display());
-        }
-        return Ok((earlier, dir));
     }
-    let text = toml::to_string(&experiment).context("the configuration cannot be written as TOML")?;
+}
+
+/// The run in `path` and the configuration that it holds.
+fn reopen(experiment: &Experiment, path: &Path, asked: bool) -> Result<(Experiment, Opened)> {
+    let dir = RunDir::open(path)?;
+    let file = dir.file("config.toml");
+    let text = fs::read_to_string(&file).with_context(|| {
+        format!(
+            "cannot read `{}`; `{}` is not a run, or was stopped before it began",
+            file.display(),
+            path.display()
+        )
+    })?;
+    let earlier = Experiment::parse(&text).with_context(|| format!("`{}`", file.display()))?;
+    if earlier.name != experiment.name {
+        bail!("`{}` is a run of `{}`, not of `{}`", path.display(), earlier.name, experiment.name);
+    }
+    let Some(opened) = Opened::take(dir)? else {
+        bail!("the run in `{}` is still going on, in another process", path.display());
+    };
+    if opened.dir.is_done() {
+        bail!("`{}` is finished; `report` renders it again", path.display());
+    }
+    if asked && earlier != *experiment {
+        bail!(
+            "`{}` has another configuration than the options ask for; leave the options away to go on with it, or \
+             leave DIR away to begin a run of its own",
+            path.display()
+        );
+    }
+    parse_device(&earlier.device)?;
+    Ok((earlier, opened))
+}
+
+/// The newest unfinished run of this configuration if that is asked for and there is one, a new one otherwise.
+fn open(experiment: &Experiment, runs_dir: &Path, resume: &Resume) -> Result<Opened> {
+    let text =
+        toml::to_string(experiment).context("the configuration cannot be written as TOML")?;
     let hash = sha256_hex(text.as_bytes());
-    if *resume == Resume::Newest {
-        if let Some(dir) = RunDir::find_unfinished(runs_dir, &experiment.name, &hash)? {
-            return Ok((experiment, dir));
+    if *resume == Resume::Newest
+        && let Some(opened) = newest(runs_dir, experiment, &hash, &text)?
+    {
+        return Ok(opened);
+    }
+    loop {
+        let dir = RunDir::create(runs_dir, &experiment.name, &hash, environment::now())?;
+        // Another process that resumes may have been quicker to take the directory that was just made.
+        if let Some(opened) = Opened::take(dir)? {
+            write_atomic(&opened.dir.file("config.toml"), text.as_bytes())?;
+            return Ok(opened);
         }
-        tell("no unfinished run has this configuration; beginning a new one (finished cells are reused)");
     }
-    let dir = RunDir::create(runs_dir, &experiment.name, &hash, environment::now())?;
-    write_atomic(&dir.file("config.toml"), text.as_bytes())?;
-    Ok((experiment, dir))
 }
 
-fn begin_manifest(
+fn newest(
+    runs_dir: &Path,
     experiment: &Experiment,
-    prepared: &Prepared,
-    plan: &Plan,
-    dir: &RunDir,
-    jobs: usize,
-) -> Result<Manifest> {
-    let config = std::fs::read(dir.file("config.toml"))?;
-    let earlier = Manifest::read(&dir.file("manifest.json")).ok();
-    let now = environment::now();
-    let cell = |planned: &crate::plan::PlannedCell| manifest::Cell::planned(&planned.key, &planned.cell.label);
-    let resumed = earlier.as_ref().map_or_else(Vec::new, |earlier| {
-        let mut resumed = earlier.resumed.clone();
-        resumed.push(now);
-        resumed
-    });
-    Ok(Manifest {
-        format: manifest::FORMAT,
-        experiment: experiment.name.clone(),
-        config_sha256: sha256_hex(&config),
-        code: environment::code(),
-        machine: environment::machine(&experiment.device, experiment.threads, jobs),
-        seed: Seed::new(experiment.root_seed),
-        inputs: prepared.sources.clone(),
-        cells: plan.cells.iter().map(cell).collect(),
-        started: earlier.map_or(now, |earlier| earlier.started),
-        resumed,
-        ended: None,
-    })
-}
-
-fn mark_reused(manifest: &mut Manifest, plan: &Plan, store: &Store) -> Result<()> {
-    for planned in plan.cells.iter().filter(|planned| store.is_done(&planned.key)) {
-        manifest.set_state(&planned.key, CellState::Reused, environment::now())?;
+    hash: &str,
+    text: &str,
+) -> Result<Option<Opened>> {
+    let Some(dir) = RunDir::find_unfinished(runs_dir, &experiment.name, hash)? else {
+        tell(
+            "no unfinished run has this configuration; beginning a new one (finished cells are reused)",
+        );
+        return Ok(None);
+    };
+    let path = dir.path().to_owned();
+    let Some(opened) = Opened::take(dir)? else {
+        tell(&format!(
+            "the run in {} is still going on; beginning a new one (cells are shared)",
+            path.display()
+        ));
+        return Ok(None);
+    };
+    // A run that was killed as it began has a directory, but nothing in it.
+    let file = opened.dir.file("config.toml");
+    if !file.is_file() {
+        write_atomic(&file, text.as_bytes())?;
     }
-    Ok(())
-}
-
-/// The state of every cell after the sweep, from what lies in the store.
-fn note_ends(manifest: &mut Manifest, plan: &Plan, store: &Store, swept: &Swept) -> Result<()> {
-    let now = environment::now();
-    for planned in &plan.cells {
-        let reused = manifest.cells.iter().any(|cell| cell.key == planned.key && cell.state == CellState::Reused);
-        let state = match (store.result(&planned.key)?, swept.failed.get(&planned.cell.label)) {
-            (Some(_), _) if reused => continue,
-            (Some(result), _) => match result.row.get("outcome").and_then(|value| value.as_str()) {
-                Some("diverged") => {
-                    CellState::Diverged { step: result.row.get("steps").and_then(|v| v.as_u64()).unwrap_or(0) }
-                }
-                Some("out-of-memory") => CellState::OutOfMemory,
-                _ => CellState::Finished,
-            },
-            (None, Some(cause)) => CellState::Failed { reason: cause.clone() },
-            (None, None) => CellState::Planned,
-        };
-        manifest.set_state(&planned.key, state, now)?;
+    let held =
+        fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    if held != text {
+        bail!(
+            "`{}` was changed after its run began; to run what it says now, resume `{}`",
+            file.display(),
+            path.display()
+        );
     }
-    if !swept.interrupted {
-        manifest.ended = Some(now);
-    }
-    Ok(())
+    Ok(Some(opened))
 }

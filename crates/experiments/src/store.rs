@@ -36,6 +36,11 @@ impl Store {
         Ok(dir)
     }
 
+    /// What the cell of this key is, if its folder says so.
+    pub fn cell(&self, key: &str) -> Option<Cell> {
+        serde_json::from_slice(&fs::read(self.dir(key).join("cell.json")).ok()?).ok()
+    }
+
     /// Whether the result is there.
     pub fn is_done(&self, key: &str) -> bool {
         self.dir(key).join("DONE").is_file()
@@ -52,7 +57,10 @@ impl Store {
         let path = self.dir(key).join("result.json");
         let text = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let result = serde_json::from_slice(&text).with_context(|| {
-            format!("`{}` is damaged; remove the folder and run again with --resume", path.display())
+            format!(
+                "`{}` is damaged; remove the folder and run again with --resume",
+                path.display()
+            )
         })?;
         Ok(Some(result))
     }

@@ -14,7 +14,8 @@ pub(crate) fn write(dir: &Path, curves: &[Curve]) -> Result<()> {
         std::fs::remove_dir_all(dir)?;
     }
     let wall_time = environment::now().as_millisecond() as f64 / 1e3;
-    let mut runs: Vec<(&str, u64)> = curves.iter().map(|curve| (curve.arm.as_str(), curve.seed)).collect();
+    let mut runs: Vec<(&str, u64)> =
+        curves.iter().map(|curve| (curve.arm.as_str(), curve.seed)).collect();
     runs.sort_unstable();
     runs.dedup();
     for (arm, seed) in runs {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use forerun_arch::{Decoder, DecoderConfig, save_checkpoint};
@@ -13,7 +13,9 @@ use forerun_runs::metrics::{JsonlWriter, Record, read_metrics};
 use forerun_runs::seed::Seed;
 use forerun_tensors::{parse_device, seed_generator};
 use forerun_tokens::Sampler;
-use forerun_train::{BoxError, EvalMetrics, EvalSet, Observer, Outcome, StepMetrics, TrainConfig, train};
+use forerun_train::{
+    BoxError, EvalMetrics, EvalSet, Observer, Outcome, StepMetrics, TrainConfig, train,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -22,7 +24,7 @@ use crate::data::open_packed;
 use crate::environment;
 use crate::model::{LanguageModel, Rows};
 use crate::protocol::Message;
-use crate::worker::Work;
+use crate::worker::{End, Work};
 
 /// Points that a loss curve keeps in the result; `metrics.jsonl` has them all.
 const CURVE_POINTS: usize = 240;
@@ -41,8 +43,8 @@ pub struct TrainLm {
     pub seed: u64,
 }
 
-/// `None` if it was stopped before the end.
-pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<Option<CellResult>> {
+/// Trains, or goes on with a training.
+pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<End> {
     let device = parse_device(&work.cell.machine.device)?;
     let seed = Seed::new(task.seed);
     // libtorch's generator serves dropout alone; weights and order have streams of their own.
@@ -61,9 +63,10 @@ pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<Option<CellResult>>
 
     let mut log = Log::open(task, work)?;
     let checkpoints = work.dir.join("checkpoints");
-    let outcome = train(&model, &mut rows, Some(evaluation), &task.training, &checkpoints, &mut log)?;
+    let outcome =
+        train(&model, &mut rows, Some(evaluation), &task.training, &checkpoints, &mut log)?;
     let name = match outcome {
-        Outcome::Stopped { .. } => return Ok(None),
+        Outcome::Stopped { .. } => return Ok(End::Stopped { resumable: log.saved }),
         Outcome::Finished { .. } => "finished",
         Outcome::Diverged { .. } => "diverged",
         Outcome::OutOfMemory { .. } => "out-of-memory",
@@ -71,14 +74,15 @@ pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<Option<CellResult>>
     if name == "finished" {
         save_checkpoint(&decoder, &work.dir.join("model"))?;
     }
-    Ok(Some(result(task, work, &decoder, name)?))
+    Ok(End::Result(result(task, work, &decoder, name)?))
 }
 
 /// Everything that is told about the training comes from `metrics.jsonl`, so that a resumed run tells the same.
 fn result(task: &TrainLm, work: &Work<'_>, decoder: &Decoder, outcome: &str) -> Result<CellResult> {
     let records = read_metrics(&work.dir.join(METRICS))?;
     let column = |name: &str| -> Vec<(f64, f64)> {
-        let pair = |record: &Record| Some((record.get("step")?.as_f64()?, record.get(name)?.as_f64()?));
+        let pair =
+            |record: &Record| Some((record.get("step")?.as_f64()?, record.get(name)?.as_f64()?));
         records.iter().filter_map(pair).collect()
     };
     let (losses, watched) = (column("loss"), column("validation_loss"));
@@ -90,7 +94,10 @@ fn result(task: &TrainLm, work: &Work<'_>, decoder: &Decoder, outcome: &str) -> 
         ("outcome", json!(outcome)),
         ("steps", losses.last().map_or(json!(0), |point| json!(point.0 as u64))),
         ("n_params", json!(decoder.parameters().n_elements())),
-        ("n_tokens", json!(losses.len() * task.training.batch_size * task.training.seq_len as usize)),
+        (
+            "n_tokens",
+            json!(losses.len() * task.training.batch_size * task.training.seq_len as usize),
+        ),
         ("lr", json!(task.training.optimiser.lr)),
         ("train_loss", last(&smooth)),
         ("validation_loss", last(&watched)),
@@ -129,6 +136,8 @@ struct Log<'a> {
     writer: JsonlWriter,
     work: &'a Work<'a>,
     steps: u64,
+    /// Whether there is a checkpoint to go on from.
+    saved: bool,
     told: std::time::Instant,
 }
 
@@ -136,14 +145,32 @@ impl<'a> Log<'a> {
     fn open(task: &TrainLm, work: &'a Work<'a>) -> Result<Self> {
         let path = work.dir.join(METRICS);
         let writer = JsonlWriter::append(&path)?;
-        Ok(Self { path, writer, work, steps: task.training.steps, told: std::time::Instant::now() })
+        Ok(Self {
+            path,
+            writer,
+            work,
+            steps: task.training.steps,
+            saved: false,
+            told: std::time::Instant::now(),
+        })
     }
 }
 
 impl Observer for Log<'_> {
-    fn resumed(&mut self, _step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
+    fn can_resume(&mut self, _step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
+        let offset = offsets.get(METRICS).copied().unwrap_or(0);
+        if offset > self.writer.offset() {
+            return Err(
+                format!("`{METRICS}` has {} bytes of {offset}", self.writer.offset()).into()
+            );
+        }
+        Ok(())
+    }
+
+    fn resumed(&mut self, step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
         let offset = offsets.get(METRICS).copied().unwrap_or(0);
         self.writer = JsonlWriter::resume(&self.path, offset)?;
+        self.saved = step > 0;
         Ok(())
     }
 
@@ -173,6 +200,23 @@ impl Observer for Log<'_> {
     fn log_offsets(&mut self) -> Result<BTreeMap<String, u64>, BoxError> {
         self.writer.sync()?;
         Ok(BTreeMap::from([(METRICS.to_owned(), self.writer.offset())]))
+    }
+
+    fn checkpoint_written(&mut self, _step: u64, _path: &Path) -> Result<(), BoxError> {
+        self.saved = true;
+        Ok(())
+    }
+
+    fn checkpoint_refused(
+        &mut self,
+        _path: &Path,
+        reason: &forerun_train::Error,
+    ) -> Result<(), BoxError> {
+        Message::Note {
+            text: format!("{reason}; an older one is taken up, or the training starts again"),
+        }
+        .send();
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A worker process: computes one cell and tells its parent how it goes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +8,24 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use forerun_runs::lock::{DirLock, lock_dir};
+use serde_json::json;
 
 use crate::cell::{Cell, CellResult, Task};
+use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
 use crate::{evaluate, store, train_lm};
+
+/// How a cell's code ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum End {
+    /// With a result.
+    Result(CellResult),
+    /// Early, because it was told to.
+    Stopped {
+        /// Whether what was done is in a checkpoint.
+        resumable: bool,
+    },
+}
 
 /// What a cell's code is handed.
 pub(crate) struct Work<'a> {
@@ -25,7 +40,8 @@ pub(crate) struct Work<'a> {
 impl Work<'_> {
     /// The folder of a cell that this one needs: both lie in the same store.
     pub(crate) fn needed(&self, index: usize) -> Result<std::path::PathBuf> {
-        let key = self.cell.needs.get(index).context("the cell lacks the key of a cell that it needs")?;
+        let key =
+            self.cell.needs.get(index).context("the cell lacks the key of a cell that it needs")?;
         let store = self.dir.parent().context("the cell's folder has no parent")?;
         Ok(store.join(key))
     }
@@ -39,32 +55,63 @@ impl Work<'_> {
 pub(crate) fn work(dir: &Path) -> i32 {
     let stop = stop_when_parent_is_gone();
     let (message, code) = match compute(dir, &stop) {
-        Ok(true) => (Message::Finished, 0),
-        Ok(false) => (Message::Stopped, 0),
-        Err(error) => (Message::Failed { error: format!("{error:#}") }, 1),
+        Ok(message) => (message, 0),
+        Err(error) => (Message::Failed { error: explain(&error) }, 1),
     };
     message.send();
     code
 }
 
-/// `false` if it was stopped before the end.
-fn compute(dir: &Path, stop: &AtomicBool) -> Result<bool> {
+/// The last message of a worker to which nothing happened.
+fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
     let path = dir.join("cell.json");
     let text = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let cell: Cell = serde_json::from_slice(&text).with_context(|| format!("`{}` is not a cell", path.display()))?;
-    let Some(_lock) = lock(dir, stop)? else { return Ok(false) };
+    let cell: Cell = serde_json::from_slice(&text)
+        .with_context(|| format!("`{}` is not a cell", path.display()))?;
+    let Some(_lock) = lock(dir, stop)? else { return Ok(Message::Stopped { resumable: false }) };
     if dir.join("DONE").is_file() {
-        return Ok(true);
+        return Ok(Message::Found);
     }
     tch::set_num_threads(i32::try_from(cell.machine.threads).unwrap_or(1));
     let context = Work { dir, cell: &cell, stop };
-    let result = match &cell.task {
-        Task::TrainLm(task) => train_lm::run(task, &context)?,
-        Task::EvaluateLm(task) => evaluate::run(task, &context)?,
+    let end = match &cell.task {
+        Task::TrainLm(task) => train_lm::run(task, &context),
+        Task::EvaluateLm(task) => evaluate::run(task, &context),
     };
-    let Some(result): Option<CellResult> = result else { return Ok(false) };
-    store::finish(dir, &result)?;
-    Ok(true)
+    match end {
+        Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),
+        Ok(End::Result(result)) => store::finish(dir, &result)?,
+        Err(error) if is_out_of_memory(&error) => {
+            tell(&explain(&error));
+            store::finish(dir, &out_of_memory())?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(Message::Finished)
+}
+
+/// Running out of memory is a result: the same cell would do so again.
+fn out_of_memory() -> CellResult {
+    let row = BTreeMap::from([("outcome".to_owned(), json!("out-of-memory"))]);
+    CellResult { row, ..CellResult::default() }
+}
+
+/// Whether libtorch ran out of memory, whichever crate says so. Each of our error types is asked for itself: the
+/// transparent ones do not show what they hold as a source of theirs.
+fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        if let Some(error) = cause.downcast_ref::<forerun_train::Error>() {
+            error.is_out_of_memory()
+        } else if let Some(forerun_arch::Error::Tensors(error)) = cause.downcast_ref() {
+            error.is_out_of_memory()
+        } else if let Some(error) = cause.downcast_ref::<forerun_tensors::Error>() {
+            error.is_out_of_memory()
+        } else if let Some(error) = cause.downcast_ref::<tch::TchError>() {
+            forerun_tensors::is_out_of_memory(error)
+        } else {
+            false
+        }
+    })
 }
 
 /// Waits until this process alone works on the cell.
@@ -84,3 +131,6 @@ fn lock(dir: &Path, stop: &AtomicBool) -> Result<Option<DirLock>> {
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;

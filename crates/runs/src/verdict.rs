@@ -242,7 +242,8 @@ pub fn judge(rule: &Rule, arm: &[f64], baseline: &[f64], rng: &mut impl Rng) -> 
     let n_seeds = samples.n_seeds();
     let effect = Some(rule.readable(estimate.effect)).filter(|effect| effect.is_finite());
     if n_seeds < rule.min_seeds {
-        let reason = format!("{n_seeds} seeds with a value, the rule asks for {}", rule.min_seeds);
+        let noun = if n_seeds == 1 { "seed" } else { "seeds" };
+        let reason = format!("{n_seeds} {noun} with a value, the rule asks for {}", rule.min_seeds);
         return Ok(inconclusive(effect, n_seeds, samples.explain(reason)));
     }
     let Estimate { interval: Some(interval), .. } = estimate else {

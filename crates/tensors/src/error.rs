@@ -1,5 +1,6 @@
 //! The one error type of this crate.
 
+use std::error::Error as StdError;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -68,13 +69,10 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Whether memory ran out, on the host or on the accelerator: a smaller batch may succeed.
+    /// Whether libtorch's memory ran out, on the host or on the accelerator: a smaller batch may succeed.
+    /// Errors of the file system never count.
     pub fn is_out_of_memory(&self) -> bool {
-        let text = self.to_string();
-        // c10/core/CPUAllocator.cpp and c10/cuda/CUDACachingAllocator.cpp.
-        text.contains("can't allocate memory")
-            || text.contains("not enough memory")
-            || text.contains("out of memory")
+        matches!(self, Self::Tch(_) | Self::Foreign(_)) && is_out_of_memory(self)
     }
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
@@ -88,6 +86,26 @@ impl Error {
     pub(crate) fn tensor(path: &Path, name: &str, reason: impl Into<String>) -> Self {
         Self::Tensor { path: path.to_owned(), name: name.to_owned(), reason: reason.into() }
     }
+}
+
+/// Whether `error`, or one that caused it, tells that libtorch's memory ran out.
+///
+/// libtorch has no error code for it that reaches Rust, so the text decides, whatever type carries it.
+pub fn is_out_of_memory(error: &(dyn StdError + 'static)) -> bool {
+    // In this order: c10's caching allocator for CUDA and the driver; its allocator for the CPU (two texts, and
+    // the system's, which it quotes); cuBLAS and cuDNN; C++ itself.
+    const TEXTS: [&str; 6] = [
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "cannot allocate memory",
+        "alloc_failed",
+        "bad_alloc",
+    ];
+    std::iter::successors(Some(error), |&error| error.source()).any(|error| {
+        let text = error.to_string().to_lowercase();
+        TEXTS.iter().any(|known| text.contains(known))
+    })
 }
 
 /// Checks one value of a config or one argument.

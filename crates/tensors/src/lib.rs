@@ -33,6 +33,7 @@
 //! ```
 
 mod adamw;
+mod atomic;
 mod autocast;
 mod checkpoint;
 mod cross_entropy;
@@ -51,11 +52,12 @@ mod shim;
 pub mod testing;
 
 pub use adamw::{AdamW, adamw_step, global_norm};
+pub use atomic::{hex, write_atomic};
 pub use autocast::Autocast;
 pub use checkpoint::checkpoint;
 pub use cross_entropy::{IGNORED, chunked_cross_entropy, token_nll};
 pub use device::{LIBTORCH_VERSION, parse_device, parse_kind};
-pub use error::{Error, Result, ensure};
+pub use error::{Error, Result, ensure, is_out_of_memory};
 pub use function::{backward, custom_function};
 pub use generator::{generator_state, seed_generator, set_generator_state};
 pub use mask::Mask;

@@ -17,6 +17,7 @@ use std::sync::Mutex;
 use sha2::{Digest, Sha256};
 use tch::{Kind, Tensor};
 
+use crate::atomic::hex;
 use crate::error::{Error, Result};
 use crate::parameters::Parameters;
 use crate::shim::GradMode;
@@ -156,14 +157,10 @@ fn hash(file: &mut File) -> std::io::Result<String> {
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(hex(hasher)),
+            0 => return Ok(hex(&hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -61,13 +61,23 @@ impl Checkpoint {
         folder: &Path,
         mut refused: impl FnMut(&Path, &Error) -> Result<()>,
     ) -> Result<Option<Self>> {
+        Self::search(folder, |path, found| match found {
+            Ok(checkpoint) => Ok(Some(checkpoint)),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "checkpoint refused");
+                refused(path, &error).map(|()| None)
+            }
+        })
+    }
+
+    /// Opens every checkpoint in `folder`, newest first, until `judge` takes one.
+    pub(crate) fn search(
+        folder: &Path,
+        mut judge: impl FnMut(&Path, Result<Self>) -> Result<Option<Self>>,
+    ) -> Result<Option<Self>> {
         for (_, path) in list(folder)? {
-            match Self::open(&path) {
-                Ok(checkpoint) => return Ok(Some(checkpoint)),
-                Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "checkpoint refused");
-                    refused(&path, &error)?;
-                }
+            if let Some(checkpoint) = judge(&path, Self::open(&path))? {
+                return Ok(Some(checkpoint));
             }
         }
         Ok(None)

@@ -37,6 +37,10 @@ pub struct TrainConfig {
     /// Precision of the forward and backward passes.
     #[serde(default)]
     pub precision: Precision,
+    /// Whether the model keeps few activations and computes the others again in the backward pass: less memory for
+    /// about a third more time, and the same gradient up to rounding.
+    #[serde(default)]
+    pub activation_checkpointing: bool,
     /// Tokens whose logits exist at one time.
     #[serde(default = "loss_chunk_tokens")]
     pub loss_chunk_tokens: i64,

@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use forerun_tensors::is_out_of_memory;
 use tch::TchError;
 
 /// The error that a caller's own code (model, data, observer) hands to this crate.
@@ -44,6 +45,14 @@ pub enum Error {
         /// Folder or file of the checkpoint.
         path: PathBuf,
         /// What does not fit.
+        reason: String,
+    },
+    /// A sound checkpoint whose logs were lost or cut short since it was written.
+    #[error("checkpoint `{path}` does not fit its logs: {reason}")]
+    Logs {
+        /// Folder of the checkpoint.
+        path: PathBuf,
+        /// What the observer found.
         reason: String,
     },
     /// The file system refused.
@@ -88,16 +97,11 @@ impl From<TchError> for Error {
 impl Error {
     /// Whether libtorch ran out of memory, on the CPU or on a GPU.
     ///
-    /// libtorch has no error code for it that reaches Rust, so its text decides. Errors of the data source, of the
-    /// observer and of the file system never count.
+    /// Errors of the data source, of the observer and of the file system never count.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            Self::Tensors(_) | Self::Caller { who: MODEL, .. } => {
-                std::iter::successors(Some(self as &(dyn StdError + 'static)), |&error| {
-                    error.source()
-                })
-                .any(|error| tells_of_memory(&error.to_string()))
-            }
+            Self::Tensors(error) => error.is_out_of_memory(),
+            Self::Caller { who: MODEL, source } => is_out_of_memory(&**source),
             _ => false,
         }
     }
@@ -125,20 +129,6 @@ impl Error {
 }
 
 const MODEL: &str = "model";
-
-/// The texts of libtorch's CPU allocator, CUDA caching allocator, cuBLAS, cuDNN and of `std::bad_alloc`.
-fn tells_of_memory(text: &str) -> bool {
-    const TEXTS: [&str; 6] = [
-        "out of memory",
-        "can't allocate memory",
-        "cannot allocate memory",
-        "not enough memory",
-        "alloc_failed",
-        "bad_alloc",
-    ];
-    let text = text.to_lowercase();
-    TEXTS.iter().any(|known| text.contains(known))
-}
 
 pub(crate) fn ensure(
     ok: bool,

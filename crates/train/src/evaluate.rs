@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use crate::batch::Batch;
 use crate::config::TrainConfig;
 use crate::error::Result;
-use crate::model::{Model, Sequences};
+use crate::model::{Model, Pass, Sequences};
 use crate::step::{enter, hidden_rows};
 
 /// Rows that a model is evaluated on: the first `n_rows` of `data`.
@@ -54,7 +54,7 @@ pub fn evaluate(
 /// Sum over the counted targets, an f64 scalar on the device.
 fn nll_sum(model: &dyn Model, batch: &Batch, config: &TrainConfig) -> Result<Tensor> {
     let _autocast = enter(config.precision, batch.inputs.device())?;
-    let hidden = hidden_rows(model, &batch.inputs, false)?;
+    let hidden = hidden_rows(model, &batch.inputs, Pass::default())?;
     let targets = batch.targets.f_view([-1])?;
     let chunk = config.loss_chunk_tokens;
     let nll = token_nll(&hidden, model.head(), &targets, model.logit_scale(), chunk)?; // [batch * seq], 0 for padding

@@ -9,7 +9,7 @@
 //! use std::ops::ControlFlow;
 //!
 //! use forerun_tensors::{Parameter, Parameters, Role, init::normal};
-//! use forerun_train::{BoxError, Model, Observer, Outcome, Sequences, StepMetrics, TrainConfig, train};
+//! use forerun_train::{BoxError, Model, Observer, Outcome, Pass, Sequences, StepMetrics, TrainConfig, train};
 //! use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 //! use tch::{Device, Kind, Tensor};
 //!
@@ -20,7 +20,7 @@
 //!     fn parameters(&self) -> &Parameters {
 //!         &self.0
 //!     }
-//!     fn hidden(&self, tokens: &Tensor, _train: bool) -> Result<Tensor, BoxError> {
+//!     fn hidden(&self, tokens: &Tensor, _pass: Pass) -> Result<Tensor, BoxError> {
 //!         let table = &self.0.get("embedding").ok_or("no embedding")?.tensor;
 //!         Ok(Tensor::f_embedding(table, tokens, -1, false, false)?) // [batch, seq, d_model]
 //!     }
@@ -93,7 +93,7 @@ pub use config::{OptimiserConfig, Precision, TrainConfig};
 pub use error::{BoxError, Error, Result};
 pub use evaluate::{EvalSet, Evaluated, evaluate};
 pub use forerun_tensors::IGNORED;
-pub use model::{Model, Sequences};
+pub use model::{Model, Pass, Sequences};
 pub use observer::{EvalMetrics, Observer, StepMetrics};
 pub use optimiser::Optimiser;
 pub use schedule::{DecayShape, Schedule};

@@ -6,6 +6,16 @@ use tch::Tensor;
 
 use crate::error::BoxError;
 
+/// What a forward pass is for; [`Default`] is evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Whether dropout acts.
+    pub train: bool,
+    /// Whether the model should keep few activations and compute the others again in the backward pass. A model
+    /// that cannot may ignore it: only memory and time depend on it.
+    pub activation_checkpointing: bool,
+}
+
 /// A language model as the loop sees it: parameters, hidden states, and the matrix that turns them into logits.
 ///
 /// The loss is computed here, chunk by chunk, so that the full logits `[batch, seq, vocab]` never exist.
@@ -14,11 +24,10 @@ pub trait Model {
     fn parameters(&self) -> &Parameters;
 
     /// Hidden states `[batch, seq, d_model]` after the final norm, of token ids `tokens`, i64 `[batch, seq]`.
-    /// `train` turns dropout on.
     ///
     /// # Errors
     /// Whatever the model reports; exhausted memory is recognised from libtorch's text anywhere in the chain.
-    fn hidden(&self, tokens: &Tensor, train: bool) -> Result<Tensor, BoxError>;
+    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError>;
 
     /// The output matrix `[vocab, d_model]`; its device is the one that training runs on.
     fn head(&self) -> &Tensor;

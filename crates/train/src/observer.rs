@@ -42,8 +42,19 @@ pub struct EvalMetrics {
     pub elapsed_secs: f64,
 }
 
-/// Receives what happens, in order. An `Err` ends the run with [`Error::Caller`].
+/// Receives what happens, in order. An `Err` ends the run with [`Error::Caller`], unless the method says otherwise.
 pub trait Observer {
+    /// Whether the logs can be put back to where they were at `offsets`, after `step` updates; asked of every sound
+    /// checkpoint, newest first, until one fits. Nothing may be changed yet.
+    ///
+    /// # Errors
+    /// What does not fit, for example a log that is missing or shorter than its offset. It does not end the run: the
+    /// checkpoint is passed over like a damaged one, and [`Self::checkpoint_refused`] hears of it.
+    fn can_resume(&mut self, step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
+        let _ = (step, offsets);
+        Ok(())
+    }
+
     /// Before the first update, always: the run goes on after `step` updates, with the logs as they were at
     /// `offsets`. A log that is longer must be cut back to its offset; one that is not in the map, to nothing. A
     /// fresh start is step 0 with an empty map.
@@ -88,7 +99,8 @@ pub trait Observer {
         Ok(())
     }
 
-    /// When a damaged checkpoint is passed over in favour of an older one, or of a fresh start.
+    /// When a checkpoint that is damaged or does not fit its logs is passed over in favour of an older one, or of a
+    /// fresh start.
     ///
     /// # Errors
     /// Whatever the observer reports.

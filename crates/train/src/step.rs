@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 use crate::batch::Batch;
 use crate::config::{Precision, TrainConfig};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Pass};
 
 /// Adds the gradient of the mean loss over `batch` to the parameters, one micro-batch at a time, and returns that
 /// loss: a detached f32 scalar, in nats per token, still on the device.
@@ -25,7 +25,9 @@ pub fn accumulate_gradients(
     for (inputs, targets) in batch.pieces(config.micro_batch_size)? {
         let part = {
             let _autocast = enter(config.precision, inputs.device())?;
-            let hidden = hidden_rows(model, &inputs, true)?; // [batch * seq, d_model]
+            let activation_checkpointing = config.activation_checkpointing;
+            let pass = Pass { train: true, activation_checkpointing };
+            let hidden = hidden_rows(model, &inputs, pass)?; // [batch * seq, d_model]
             let targets = targets.f_view([-1])?;
             let chunk = config.loss_chunk_tokens;
             chunked_cross_entropy(&hidden, model.head(), &targets, model.logit_scale(), chunk)?
@@ -65,8 +67,8 @@ pub fn clip_gradients(gradients: &mut [Tensor], max_norm: Option<f64>) -> Result
 }
 
 /// Hidden states of `inputs`, i64 `[batch, seq]`, as one row per token: `[batch * seq, d_model]`.
-pub(crate) fn hidden_rows(model: &dyn Model, inputs: &Tensor, train: bool) -> Result<Tensor> {
-    let hidden = model.hidden(inputs, train).map_err(Error::model)?;
+pub(crate) fn hidden_rows(model: &dyn Model, inputs: &Tensor, pass: Pass) -> Result<Tensor> {
+    let hidden = model.hidden(inputs, pass).map_err(Error::model)?;
     let d_model = model.head().size().last().copied().unwrap_or(0);
     let want = [inputs.size(), vec![d_model]].concat();
     if hidden.size() != want {

@@ -14,7 +14,7 @@ use crate::checkpoint::state::{State, generator_states, restore_generators};
 use crate::checkpoint::{self, Checkpoint};
 use crate::clock::{elapsed_secs, speed};
 use crate::config::TrainConfig;
-use crate::error::{Error, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::evaluate::{EvalSet, evaluate};
 use crate::model::{Model, Sequences};
 use crate::observer::{EvalMetrics, Observer, StepMetrics};
@@ -60,7 +60,8 @@ pub enum Outcome {
 /// If `checkpoints_dir` holds checkpoints, the newest sound one is taken up: parameters, moments, libtorch's
 /// generators and the global row index are put back, and what follows is bit for bit what an undisturbed run gives
 /// (same machine, thread count and libtorch), provided that `model` and `data` are the same: of the model, names and
-/// shapes are checked, no more. Damaged checkpoints are passed over, and the observer hears of each. Without a sound
+/// shapes are checked, no more. Checkpoints that are damaged, or whose logs the observer cannot put back, are passed
+/// over, and the observer hears of each. Without a sound
 /// one the run starts with the parameters and the generator as they are. The folder is made when the first
 /// checkpoint is written.
 ///
@@ -120,16 +121,36 @@ enum Next {
 impl Run<'_, '_> {
     fn resume(&mut self) -> Result<()> {
         checkpoint::sweep(self.folder)?;
-        let observer = &mut *self.observer;
-        let found = Checkpoint::newest(self.folder, |path, error| {
-            observer.checkpoint_refused(path, error).map_err(Error::observer)
-        })?;
         let mut offsets = BTreeMap::new();
-        if let Some(checkpoint) = found {
+        if let Some(checkpoint) = self.newest_that_fits()? {
             offsets = self.take_up(checkpoint)?;
         }
         tracing::debug!(step = self.state.step, "training starts");
         self.observer.resumed(self.state.step, &offsets).map_err(Error::observer)
+    }
+
+    /// The newest sound checkpoint whose logs are still there; the observer hears of the newer ones.
+    fn newest_that_fits(&mut self) -> Result<Option<Checkpoint>> {
+        let observer = &mut *self.observer;
+        Checkpoint::search(self.folder, |path, found| {
+            let fitting = found.and_then(|checkpoint| {
+                let State { step, log_offsets, .. } = &checkpoint.state;
+                let answer = observer.can_resume(*step, log_offsets);
+                let refusal = |reason: BoxError| Error::Logs {
+                    path: path.to_path_buf(),
+                    reason: reason.to_string(),
+                };
+                answer.map(|()| checkpoint).map_err(refusal)
+            });
+            match fitting {
+                Ok(checkpoint) => Ok(Some(checkpoint)),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "checkpoint refused");
+                    observer.checkpoint_refused(path, &error).map_err(Error::observer)?;
+                    Ok(None)
+                }
+            }
+        })
     }
 
     /// Puts everything back as it was; nothing is touched before the configuration has been compared.

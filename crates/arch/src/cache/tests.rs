@@ -102,3 +102,26 @@ fn a_failed_step_leaves_the_cache_as_it_was() {
     assert!(a.equal(&b));
     assert_eq!(next.device(), CPU);
 }
+
+#[test]
+fn a_failure_while_growing_leaves_every_layer_as_it_was() {
+    let model = model(&tiny(), 7);
+    let text = tokens(1, 60 + MIN_CAPACITY, 29, &mut rng(8));
+    let (mut cache, mut clean) = (KvCache::new(&model, 1), KvCache::new(&model, 1));
+    for cache in [&mut cache, &mut clean] {
+        let _ = model.step(&text.narrow(1, 0, 60), cache, Mask::Causal).unwrap();
+    }
+    let sound = cache.layers[1].as_mut().unwrap().values.shallow_clone();
+    // As if memory ran out at the second layer.
+    cache.layers[1].as_mut().unwrap().values = sound.flatten(0, -1);
+    let rest = text.narrow(1, 60, MIN_CAPACITY);
+    assert!(model.step(&rest, &mut cache, Mask::Causal).is_err());
+    cache.layers[1].as_mut().unwrap().values = sound;
+    assert_eq!((cache.position(), cache.capacity), (60, clean.capacity));
+    for layer in cache.layers.iter().flatten() {
+        assert_eq!(layer.keys.size()[2], clean.capacity);
+    }
+    let a = model.step(&rest, &mut cache, Mask::Causal).unwrap();
+    let b = model.step(&rest, &mut clean, Mask::Causal).unwrap();
+    assert!(a.equal(&b));
+}

@@ -72,3 +72,22 @@ fn a_bad_config_is_refused_by_name() {
     fs::remove_file(folder.path().join(CONFIG)).unwrap();
     assert!(message(folder.path()).starts_with("cannot access `FOLDER/config.json`: "));
 }
+
+/// Whoever else writes here, or was killed writing, uses another temporary name.
+#[test]
+fn only_the_two_files_are_left_and_no_temporary_name_is_taken_for_granted() {
+    let folder = saved();
+    let names = || {
+        let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), [CONFIG, WEIGHTS]);
+    let foreign = ["config.json.partial", "config.json.tmp"];
+    for name in foreign {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    save_checkpoint(&model(&tiny(), 2), folder.path()).unwrap();
+    assert_eq!(names(), [CONFIG, foreign[0], foreign[1], WEIGHTS]);
+}

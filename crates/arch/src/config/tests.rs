@@ -64,3 +64,46 @@ fn sizes_are_enough_and_unknown_fields_are_refused() {
     let error = serde_json::from_str::<Positions>(r#"{"kind": "rope", "bsae": 3}"#);
     assert!(error.unwrap_err().to_string().contains("unknown field `bsae`"));
 }
+
+#[test]
+fn lengths_that_a_decoder_refuses_are_refused_before_and_no_others() {
+    let xpos = |scale_base| Positions::Xpos { base: 1e4, gamma: 0.4, scale_base };
+    let learned = Positions::Learned { max_seq_len: 40, offset: 2 };
+    let mut positions = crate::testing::all_positions();
+    positions.extend([xpos(0.5), xpos(0.3), learned]);
+    for positions in positions {
+        let config = DecoderConfig { n_layers: 1, positions, ..crate::testing::tiny() };
+        let mut rng = crate::testing::rng(1);
+        let model = crate::Decoder::new(&config, &mut rng, tch::Device::Cpu).unwrap();
+        for seq_len in [1, 16, 17, 33, 40, 41, 64, 65, 90] {
+            let text = crate::testing::tokens(1, seq_len, config.vocab_size, &mut rng);
+            let found = model.hidden(&text, &crate::Forward::default()).err();
+            let expected = config.check_length(seq_len).err();
+            let text = |error: &dyn std::error::Error| error.to_string();
+            assert_eq!(
+                found.as_ref().map(|error| text(error)),
+                expected.as_ref().map(|error| text(error)),
+                "{:?} {seq_len}",
+                config.positions
+            );
+        }
+    }
+    let refused = |positions: Positions, seq_len| {
+        let config = DecoderConfig { positions, ..DecoderConfig::default() };
+        config.check_length(seq_len).unwrap_err().to_string()
+    };
+    let messages = [
+        refused(xpos(64.0), 8192),
+        refused(xpos(0.5), 65),
+        refused(xpos(512.0), i64::MAX),
+        refused(Positions::Learned { max_seq_len: 40, offset: 2 }, 41),
+        refused(Positions::None, 0),
+    ];
+    expect![[r#"
+        positions.scale_base must be at least 64.2 for 8192 tokens, got 64
+        positions.scale_base must be at least 1.1 for 65 tokens, got 0.5
+        positions.scale_base must be at least 72216868327670980 for 9223372036854775807 tokens, got 512
+        positions.max_seq_len must be at least the sequence of 41 tokens, got 40
+        seq_len must be positive, got 0"#]]
+    .assert_eq(&messages.join("\n"));
+}

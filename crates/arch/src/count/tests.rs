@@ -71,3 +71,22 @@ fn the_default_is_a_gpt_medium() {
     let want = 24 * block + 2 * 1024;
     assert_eq!(n_non_embedding_params(&DecoderConfig::default()), want);
 }
+
+#[test]
+fn absurd_sizes_saturate() {
+    const MOST: i64 = i64::MAX;
+    let absurd = DecoderConfig {
+        vocab_size: MOST,
+        d_model: MOST,
+        n_layers: MOST,
+        n_heads: 1,
+        n_kv_heads: MOST,
+        d_ff: MOST,
+        positions: crate::Positions::Learned { max_seq_len: MOST, offset: MOST },
+        ..DecoderConfig::default()
+    };
+    assert_eq!((n_params(&absurd), n_non_embedding_params(&absurd)), (MOST, MOST));
+    assert!(flops_per_token(&absurd, MOST) > 1e37);
+    let one = DecoderConfig { d_model: MOST, ..DecoderConfig::default() };
+    assert_eq!(n_params(&one), MOST);
+}

@@ -25,8 +25,17 @@ fn bad_arguments_are_refused_by_name() {
 fn a_decay_beyond_the_range_of_f32_is_refused() {
     let xpos = Rotary::xpos(4, 1e4, 0.4, 1.0, CPU).unwrap();
     assert!(xpos.rotation(64).is_ok());
-    let message = xpos.rotation(1024).unwrap_err().to_string();
-    assert!(message.starts_with("scale_base must be at least"), "{message}");
+    // ln ζ₀ = ln(0.4 / 1.4) = -1.25276, and 512 tokens lie on either side of the middle: 512 · 1.25276 / 80 = 8.02.
+    let message = |result: Result<Tensor>| result.unwrap_err().to_string();
+    let want = "positions.scale_base must be at least 8.1 for 1000 tokens, got 1";
+    assert_eq!(xpos.rotation(1000).unwrap_err().to_string(), want);
+    let x = Tensor::zeros([1, 1000, 4], (Kind::Float, CPU));
+    let want = "positions.scale_base must be at least 7.9 for 1000 tokens, got 1";
+    assert_eq!(message(xpos.apply(&x, 0, Side::Key)), want);
+    let enough = Rotary::xpos(4, 1e4, 0.4, 8.1, CPU).unwrap();
+    let rotated = |side| enough.apply(&x.ones_like(), 0, side).unwrap().isfinite().all();
+    assert!(enough.rotation(1000).is_ok());
+    assert!([Side::Query, Side::Key].iter().all(|&side| bool::try_from(rotated(side)).unwrap()));
 }
 
 #[test]

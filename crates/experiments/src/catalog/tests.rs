@@ -25,5 +25,8 @@ fn every_summary_is_one_readable_line() {
 #[test]
 fn an_unknown_name_lists_the_known_ones() {
     let message = find("qickstart").unwrap_err().to_string();
-    assert!(message.starts_with("no experiment is called `qickstart`; there are: quickstart"), "{message}");
+    assert!(
+        message.starts_with("no experiment is called `qickstart`; there are: quickstart"),
+        "{message}"
+    );
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::evaluate::{ResolutionTask, SampleTask};
 
 fn cell() -> Cell {
-    let samples = SampleTask { n_prompts: 1, prompt_tokens: 8, new_tokens: 8, temperature: 0.8, top_p: 0.9 };
+    let samples =
+        SampleTask { n_prompts: 1, prompt_tokens: 8, new_tokens: 8, temperature: 0.8, top_p: 0.9 };
     let task = EvaluateLm {
         lengths: vec![32, 64],
         block_size: 16,

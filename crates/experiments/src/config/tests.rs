@@ -6,7 +6,10 @@ fn resolve(overrides: &Overrides) -> Result<Experiment> {
 }
 
 fn set(assignments: &[&str]) -> Overrides {
-    Overrides { set: assignments.iter().map(|text| (*text).to_owned()).collect(), ..Overrides::default() }
+    Overrides {
+        set: assignments.iter().map(|text| (*text).to_owned()).collect(),
+        ..Overrides::default()
+    }
 }
 
 #[track_caller]
@@ -19,9 +22,15 @@ fn check_refused(assignment: &str, expected: &str) {
 fn every_experiment_resolves_at_every_scale_and_survives_its_own_toml() {
     for entry in CATALOG {
         for scale in [Scale::Smoke, Scale::Small, Scale::Paper] {
-            let experiment = Experiment::resolve(entry, &Overrides { scale, ..Overrides::default() }).unwrap();
+            let experiment =
+                Experiment::resolve(entry, &Overrides { scale, ..Overrides::default() }).unwrap();
             let text = toml::to_string(&experiment).unwrap();
-            assert_eq!(Experiment::parse(&text).unwrap(), experiment, "{} at {scale:?}", entry.name);
+            assert_eq!(
+                Experiment::parse(&text).unwrap(),
+                experiment,
+                "{} at {scale:?}",
+                entry.name
+            );
         }
     }
 }
@@ -37,7 +46,8 @@ fn every_number_of_a_claim_says_where_it_comes_from() {
 
 #[test]
 fn arms_start_from_the_base_and_keep_their_own() {
-    let Body::LengthExtrapolation(body) = resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body;
+    let Body::LengthExtrapolation(body) =
+        resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body;
     let arm = |name: &str| body.arms.iter().find(|arm| arm.name == name).unwrap();
     assert_eq!(arm("rope").training.optimiser.lr, 0.5);
     assert_ne!(arm("xpos").training.optimiser.lr, 0.5);
@@ -47,7 +57,8 @@ fn arms_start_from_the_base_and_keep_their_own() {
 
 #[test]
 fn the_users_text_replaces_the_embedded_one() {
-    let overrides = Overrides { data: vec!["a.txt".to_owned()], seeds: Some(7), ..Overrides::default() };
+    let overrides =
+        Overrides { data: vec!["a.txt".to_owned()], seeds: Some(7), ..Overrides::default() };
     let experiment = resolve(&overrides).unwrap();
     assert_eq!(experiment.data.embedded, None);
     assert!(experiment.data.paths[0].is_absolute() && experiment.data.paths[0].ends_with("a.txt"));
@@ -56,13 +67,66 @@ fn the_users_text_replaces_the_embedded_one() {
 
 #[test]
 fn mistakes_are_refused_by_name() {
-    check_refused("seeds=0", "seeds must be at least 1, got 0");
-    check_refused("evaluation.ratios=[2, 1]", "evaluation.ratios must begin with 1 and ascend, got [2, 1]");
+    check_refused("seeds=0", "seeds must be from 1 to 10000, got 0");
+    check_refused(
+        "evaluation.ratios=[2, 1]",
+        "evaluation.ratios must begin with 1 and ascend, got [2, 1]",
+    );
     check_refused("evaluation.rations=[1]", "unknown field `rations`");
     check_refused("arms.rope.model.n_haeds=2", "unknown field `n_haeds`");
-    check_refused("sedes=3", "unknown field `sedes`");
-    check_refused("data.validation_fraction=1.5", "data.validation_fraction must lie between 0 and 1, got 1.5");
-    check_refused("claims.rope-degrades.a.arm=alibi", "claim `rope-degrades` measures the arm `alibi`, which does not");
-    check_refused("claims.rope-degrades.rule.confidence=2", "claim `rope-degrades`: `confidence` must be between 0.5 and 1");
-    check_refused("seeds=many", "seeds");
+    check_refused("sedes=3", "there is no setting `sedes`; there are: kind, name");
+    check_refused(
+        "data.validation_fraction=1.5",
+        "data.validation_fraction must lie between 0 and 1, got 1.5",
+    );
+    check_refused(
+        "claims.rope-degrades.a.arm=alibi",
+        "claim `rope-degrades` measures the arm `alibi`, which does not",
+    );
+    check_refused(
+        "claims.rope-degrades.rule.confidence=2",
+        "claim `rope-degrades`: `confidence` must be between 0.5 and 1",
+    );
+    check_refused("seeds=many", "seeds: invalid type: string \"many\", expected u64");
+    check_refused("minutes=nan", "minutes must be positive");
+    check_refused("arms.rope.training.steps=many", "arms[1].training.steps: invalid type");
+}
+
+#[test]
+fn what_would_fail_in_a_worker_is_refused_before_the_run() {
+    check_refused("model.n_heads=3", "arms.xpos.model: ");
+    check_refused("model.n_heads=0", "n_heads");
+    check_refused("model.d_model=-64", "d_model");
+    check_refused("training.micro_batch_size=0", "arms.xpos.training: ");
+    check_refused("training.optimiser.lr=-1", "optimiser.lr");
+    check_refused("samples.top_p=2", "samples: top_p");
+    check_refused("samples.prompt_tokens=0", "samples.prompt_tokens must be positive, got 0");
+}
+
+#[test]
+fn an_arms_name_is_safe_in_a_path_and_unique() {
+    check_refused(
+        "arms.xpos.name=../../esc",
+        "an arm's name is made of letters, digits, - and _, got `../../esc`",
+    );
+    check_refused("arms.xpos.name=rope", "two arms are called `rope`");
+}
+
+#[test]
+fn a_base_setting_that_every_arm_replaces_is_refused() {
+    check_refused(
+        "model.norm=pre",
+        "every arm has its own `model.norm`; set it with arms.NAME.model.norm=",
+    );
+}
+
+#[test]
+fn the_command_that_led_here_can_be_typed_again() {
+    let data = vec!["o'brien.txt".to_owned()];
+    let set = vec!["root_seed=7".to_owned(), "evaluation.ratios=[1, 2, 4, 8]".to_owned()];
+    let overrides =
+        Overrides { scale: Scale::Smoke, seeds: Some(2), data, set, ..Overrides::default() };
+    let words = resolve(&overrides).unwrap().arguments.join(" ");
+    let expected = r"--scale smoke --seeds 2 --data 'o'\''brien.txt' --set root_seed=7 --set 'evaluation.ratios=[1, 2, 4, 8]'";
+    assert_eq!(words, expected);
 }

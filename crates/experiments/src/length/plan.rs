@@ -19,7 +19,11 @@ use crate::train_lm::TrainLm;
 const LIBTORCH_BYTES: f64 = 260e6;
 
 /// Trainings first, so that with several jobs no core waits for the last one's evaluation.
-pub(crate) fn cells(experiment: &Experiment, body: &LengthConfig, data: &Prepared) -> Result<Vec<PlannedCell>> {
+pub(crate) fn cells(
+    experiment: &Experiment,
+    body: &LengthConfig,
+    data: &Prepared,
+) -> Result<Vec<PlannedCell>> {
     check(body, data)?;
     let mut trainings = Vec::new();
     let mut evaluations = Vec::new();
@@ -45,6 +49,13 @@ fn check(body: &LengthConfig, data: &Prepared) -> Result<()> {
             data.validation.n_tokens
         );
     }
+    let prompt = body.samples.prompt_tokens.unsigned_abs();
+    if body.samples.n_prompts > 0 && data.validation.n_tokens < prompt {
+        bail!(
+            "samples.prompt_tokens: the validation text has {} tokens, fewer than {prompt}",
+            data.validation.n_tokens
+        );
+    }
     if data.train.n_tokens < body.training_length() as u64 + 1 {
         bail!("the training text has {} tokens, fewer than one sequence", data.train.n_tokens);
     }
@@ -52,7 +63,10 @@ fn check(body: &LengthConfig, data: &Prepared) -> Result<()> {
         if let Positions::Learned { max_seq_len, .. } = arm.model.positions
             && max_seq_len < longest
         {
-            bail!("arm `{}`: learned positions end at {max_seq_len}, the longest evaluation needs {longest}", arm.name);
+            bail!(
+                "arm `{}`: learned positions end at {max_seq_len}, the longest evaluation needs {longest}",
+                arm.name
+            );
         }
     }
     Ok(())
@@ -70,16 +84,23 @@ struct Layout<'a> {
 impl Layout<'_> {
     fn training(&self) -> Cell {
         let training = &self.arm.training;
-        let n_tokens = training.steps * training.batch_size as u64 * training.seq_len as u64;
-        let task = TrainLm { model: self.model.clone(), training: training.clone(), seed: self.stream("training") };
+        // In floating point, which cannot overflow; a plan of absurd size is still a plan.
+        let n_tokens = training.steps as f64 * training.batch_size as f64 * training.seq_len as f64;
+        let task = TrainLm {
+            model: self.model.clone(),
+            training: training.clone(),
+            seed: self.stream("training"),
+        };
         let n_params = n_params(&self.model) as f64;
-        let step_tokens = (training.micro_batch_size as i64 * training.seq_len) as f64;
+        let step_tokens = training.micro_batch_size as f64 * training.seq_len as f64;
         let cost = Cost {
             n_params: n_params as i64,
-            n_tokens,
-            flops: n_tokens as f64 * flops_per_token(&self.model, training.seq_len),
-            memory_bytes: (LIBTORCH_BYTES + 16.0 * n_params + step_tokens * self.activation_bytes()) as u64,
-            disk_bytes: (12.0 * n_params * training.keep_checkpoints as f64 + 4.0 * n_params) as u64,
+            n_tokens: n_tokens as u64,
+            flops: n_tokens * flops_per_token(&self.model, training.seq_len),
+            memory_bytes: (LIBTORCH_BYTES + 16.0 * n_params + step_tokens * self.activation_bytes())
+                as u64,
+            disk_bytes: (12.0 * n_params * training.keep_checkpoints as f64 + 4.0 * n_params)
+                as u64,
         };
         self.cell(Task::TrainLm(task), "train", Vec::new(), cost)
     }
@@ -105,13 +126,24 @@ impl Layout<'_> {
             },
             seed: self.stream("evaluation"),
         };
-        let n_tokens = 2 * evaluation.n_tokens * evaluation.ratios.len() as u64;
-        let forward = |&length: &i64| flops_per_token(&self.model, length) / 3.0 * 2.0 * evaluation.n_tokens as f64;
+        let n_tokens = 2.0 * evaluation.n_tokens as f64 * evaluation.ratios.len() as f64;
+        let scored =
+            evaluation.resolution_ratios.last().map_or(0.0, |ratio| (ratio * seq_len) as f64);
+        // Attention resolution holds the scores of a layer, and their like while it works on them.
+        let scores = 3.0
+            * 4.0
+            * scored
+            * scored
+            * (self.model.n_heads * evaluation.resolution_sequences) as f64;
+        let forward = |&length: &i64| {
+            flops_per_token(&self.model, length) / 3.0 * 2.0 * evaluation.n_tokens as f64
+        };
         let cost = Cost {
             n_params: n_params(&self.model),
-            n_tokens,
+            n_tokens: n_tokens as u64,
             flops: task.lengths.iter().map(forward).sum(),
-            memory_bytes: (LIBTORCH_BYTES + 4.0 * n_params(&self.model) as f64 + 200e6) as u64,
+            memory_bytes: (LIBTORCH_BYTES + 4.0 * n_params(&self.model) as f64 + 200e6 + scores)
+                as u64,
             disk_bytes: 100_000,
         };
         self.cell(Task::EvaluateLm(task), "evaluate", vec![training.to_owned()], cost)
@@ -125,8 +157,8 @@ impl Layout<'_> {
     /// Activations kept for the backward pass, bytes a token: some 14 vectors of the width and 4 of the MLP a
     /// layer, the scores aside, which fused attention does not keep.
     fn activation_bytes(&self) -> f64 {
-        let layer = 14 * self.model.d_model + 4 * self.model.d_ff;
-        4.0 * (self.model.n_layers * layer) as f64
+        let layer = 14.0 * self.model.d_model as f64 + 4.0 * self.model.d_ff as f64;
+        4.0 * self.model.n_layers as f64 * layer
     }
 
     fn cell(&self, task: Task, step: &str, needs: Vec<String>, cost: Cost) -> Cell {
@@ -138,7 +170,10 @@ impl Layout<'_> {
         ];
         Cell {
             task,
-            machine: Machine { device: self.experiment.device.clone(), threads: self.experiment.threads },
+            machine: Machine {
+                device: self.experiment.device.clone(),
+                threads: self.experiment.threads,
+            },
             inputs: self.data.inputs(),
             needs,
             label: format!("{} {}, seed {}", step, self.arm.name, self.seed),

@@ -10,6 +10,7 @@ use forerun_runs::table::{Cell, Column, Table};
 use serde_json::json;
 
 use super::{Arm, LengthConfig};
+use crate::config::Scale;
 use crate::outcome::Outcome;
 use crate::plan::quantity;
 
@@ -34,7 +35,11 @@ impl Mean {
     fn of(values: &[f64]) -> Self {
         let value = values.iter().sum::<f64>() / values.len() as f64;
         let interval = forerun_runs::stats::student_interval(values, 0.95).ok();
-        Self { value, low: interval.map(|interval| interval.low), high: interval.map(|interval| interval.high) }
+        Self {
+            value,
+            low: interval.map(|interval| interval.low),
+            high: interval.map(|interval| interval.high),
+        }
     }
 
     /// From nats per token to perplexity.
@@ -65,7 +70,11 @@ impl Findings<'_> {
 
     /// Mean of a series at every abscissa.
     fn means(&self, arm: &str, series: &str) -> Vec<(f64, Mean)> {
-        self.outcome.by_x(arm, series).into_iter().map(|(x, values)| (x, Mean::of(&values))).collect()
+        self.outcome
+            .by_x(arm, series)
+            .into_iter()
+            .map(|(x, values)| (x, Mean::of(&values)))
+            .collect()
     }
 
     fn at(&self, arm: &str, series: &str, x: i64) -> Option<Mean> {
@@ -74,7 +83,35 @@ impl Findings<'_> {
 
     /// Loss in nats per token of an arm read with a mask at a length.
     fn loss(&self, arm: &Arm, mask: &str, length: i64) -> Option<f64> {
-        self.at(&arm.name, &format!("nll/{mask}"), length).map(|mean| mean.value).filter(|loss| loss.is_finite())
+        self.at(&arm.name, &format!("nll/{mask}"), length)
+            .map(|mean| mean.value)
+            .filter(|loss| loss.is_finite())
+    }
+
+    /// The losses at the longest length, one a seed.
+    fn last_losses(&self, arm: &Arm, mask: &str) -> Vec<f64> {
+        let columns = self.outcome.by_x(&arm.name, &format!("nll/{mask}"));
+        columns
+            .into_iter()
+            .find(|column| column.0 == self.longest() as f64)
+            .map_or_else(Vec::new, |column| column.1)
+    }
+
+    /// The second best arm and mask, and by how much its loss is higher, paired by seed.
+    fn runner_up(&self, best: &Arm, best_mask: &str) -> Option<(String, Mean)> {
+        let winner = self.last_losses(best, best_mask);
+        let pairs = self.arms().iter().flat_map(|arm| MASKS.map(|mask| (arm, mask)));
+        pairs
+            .filter(|(arm, mask)| (arm.name.as_str(), mask.0) != (best.name.as_str(), best_mask))
+            .filter_map(|(arm, mask)| {
+                let losses = self.last_losses(arm, mask.0);
+                let differences: Vec<f64> =
+                    losses.iter().zip(&winner).map(|(other, best)| other - best).collect();
+                let sound = losses.len() == winner.len()
+                    && differences.iter().all(|value| value.is_finite());
+                sound.then(|| (format!("{}, {}", arm.label, mask.1), Mean::of(&differences)))
+            })
+            .min_by(|a, b| a.1.value.total_cmp(&b.1.value))
     }
 
     /// The arm and mask with the lowest loss at the longest length.
@@ -86,26 +123,42 @@ impl Findings<'_> {
     }
 }
 
-/// What to set, if the run found out.
+/// What to set, if the run found out: nothing at the smoke scale, nor from fewer seeds than the claims ask for.
 pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Recommendation> {
     let findings = Findings { outcome, body };
-    let Some((arm, (_, mask_label), loss)) = findings.best() else { return Vec::new() };
+    let experiment = &outcome.experiment;
+    let needed =
+        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2);
+    let Some((arm, (mask, mask_label), loss)) = findings.best() else { return Vec::new() };
+    if experiment.scale == Scale::Smoke || experiment.seeds < needed {
+        return Vec::new();
+    }
     let (length, seq_len) = (findings.longest(), findings.seq_len());
-    let basis = format!(
+    let (width, depth) = (arm.model.d_model, arm.model.n_layers);
+    let mut basis = format!(
         "lowest loss of all arms and masks when reading {length} tokens after training at {seq_len}: {loss:.3} nats per \
          token, mean of {} seeds",
-        outcome.experiment.seeds
+        experiment.seeds
     );
-    let (width, depth) = (arm.model.d_model, arm.model.n_layers);
-    let caveats = vec![
+    let mut caveats = vec![
         format!("seen on models of width {width} with {depth} layers; nothing larger was run"),
-        "one learning rate for every arm; none was tuned".to_owned(),
+        words::learning_rates(&findings),
     ];
+    if let Some((next, difference)) = findings.runner_up(arm, mask) {
+        let (low, high) = (difference.low.unwrap_or(f64::NAN), difference.high.unwrap_or(f64::NAN));
+        basis.push_str(&format!(
+            "; {:.3} nats [{low:.3}, {high:.3}] below the next best, {next}",
+            difference.value
+        ));
+        if low.is_nan() || low <= 0.0 {
+            caveats.push(format!("these seeds do not tell it apart from {next}"));
+        }
+    }
     vec![Recommendation {
         setting: format!("model and attention beyond {seq_len} tokens"),
         value: json!(format!("{}, {mask_label}", arm.label)),
         unit: None,
-        interval: None,
+        interval: None, // the value is not a number; the interval of the difference stands in the basis
         basis,
         caveats,
     }]
@@ -115,7 +168,8 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Reco
 pub(crate) fn report(outcome: &Outcome, body: &LengthConfig) -> Result<Report> {
     let findings = Findings { outcome, body };
     let experiment = &outcome.experiment;
-    let mut blocks = vec![Block::KeyNumbers(key_numbers(&findings)), Block::Heading("What was seen".to_owned())];
+    let mut blocks =
+        vec![Block::KeyNumbers(key_numbers(&findings)), Block::Heading("What was seen".to_owned())];
     blocks.push(Block::List(words::what_was_seen(&findings)));
     blocks.push(Block::Heading("Claims".to_owned()));
     blocks.push(Block::Verdicts(claims(outcome)));
@@ -152,7 +206,8 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         numbers.push(KeyNumber { value, unit: unit.to_owned(), label });
     };
     if let Some((arm, (_, mask), loss)) = findings.best() {
-        let label = format!("best perplexity at {} tokens: {}, {mask}", findings.longest(), arm.label);
+        let label =
+            format!("best perplexity at {} tokens: {}, {mask}", findings.longest(), arm.label);
         add(format!("{:.2}", loss.exp()), "per token", label);
     }
     for arm in findings.arms() {
@@ -160,14 +215,25 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         let far = findings.loss(arm, "causal", findings.longest());
         if let (Some(near), Some(far)) = (near, far) {
             let ratio = (far - near).exp();
-            add(format!("{ratio:.2}"), "×", format!("{}: perplexity grows by, causal attention", arm.label));
+            add(
+                format!("{ratio:.2}"),
+                "×",
+                format!("{}: perplexity grows by, causal attention", arm.label),
+            );
         }
     }
-    let speeds: Vec<f64> =
-        findings.arms().iter().flat_map(|arm| findings.outcome.training(&arm.name, "tokens_per_sec")).collect();
+    let speeds: Vec<f64> = findings
+        .arms()
+        .iter()
+        .flat_map(|arm| findings.outcome.training(&arm.name, "tokens_per_sec"))
+        .collect();
     if !speeds.is_empty() {
         let mean = speeds.iter().sum::<f64>() / speeds.len() as f64;
-        add(quantity(mean).trim_end().to_owned(), "tokens/s", "training speed of one worker".to_owned());
+        add(
+            quantity(mean).trim_end().to_owned(),
+            "tokens/s",
+            "training speed of one worker".to_owned(),
+        );
     }
     numbers
 }
@@ -189,9 +255,14 @@ fn claims(outcome: &Outcome) -> Vec<Claim> {
 
 /// The paper's Table 5, with the masks as columns of rows.
 fn perplexity_table(findings: &Findings<'_>) -> Table {
-    let lengths: Vec<i64> = findings.body.evaluation.ratios.iter().map(|ratio| ratio * findings.seq_len()).collect();
+    let lengths: Vec<i64> =
+        findings.body.evaluation.ratios.iter().map(|ratio| ratio * findings.seq_len()).collect();
     let heading = |length: &i64| Column::number(format!("{length}"), "tokens");
-    let columns = ["arm", "attention"].map(Column::text).into_iter().chain(lengths.iter().map(heading)).collect();
+    let columns = ["arm", "attention"]
+        .map(Column::text)
+        .into_iter()
+        .chain(lengths.iter().map(heading))
+        .collect();
     let mut rows = Vec::new();
     for arm in findings.arms() {
         for (mask, label) in MASKS {
@@ -212,7 +283,9 @@ fn resolution_table(findings: &Findings<'_>) -> Table {
     let evaluation = &findings.body.evaluation;
     let lengths = evaluation.resolution_ratios.iter().map(|ratio| ratio * findings.seq_len());
     let columns = ["arm", "attention"].map(Column::text).into_iter();
-    let columns = columns.chain(lengths.map(|length| Column::number(format!("{length}"), "tokens"))).collect();
+    let columns = columns
+        .chain(lengths.map(|length| Column::number(format!("{length}"), "tokens")))
+        .collect();
     let mut rows = Vec::new();
     for arm in findings.arms() {
         for (mask, label) in MASKS {
@@ -222,7 +295,12 @@ fn resolution_table(findings: &Findings<'_>) -> Table {
             rows.push(row);
         }
     }
-    Table { caption: "Attention resolution (paper, eq. 11; higher tells distances apart better)".to_owned(), columns, rows }
+    Table {
+        caption: "Attention resolution (paper, eq. 11; higher tells distances apart better)"
+            .to_owned(),
+        columns,
+        rows,
+    }
 }
 
 /// Table 5 of the paper: 24 layers, width 1024, trained at 1,024 tokens; perplexity on arXiv.
@@ -245,7 +323,9 @@ fn paper_table() -> Table {
             vec![Cell::from(positions), Cell::from(mask), Cell::setting(twice), Cell::setting(four)]
         })
         .collect();
-    let caption = "For comparison, the paper's Table 5: 24 layers, width 1024, trained at 1,024 tokens".to_owned();
+    let caption =
+        "For comparison, the paper's Table 5: 24 layers, width 1024, trained at 1,024 tokens"
+            .to_owned();
     Table { caption, columns, rows }
 }
 
@@ -262,9 +342,12 @@ fn training_table(findings: &Findings<'_>) -> Table {
     ];
     let row = |arm: &Arm| {
         let values = |column: &str| findings.outcome.training(&arm.name, column);
-        let count = |column: &str| values(column).first().map_or(Cell::Empty, |&count| Cell::Count(count as u64));
+        let count = |column: &str| {
+            values(column).first().map_or(Cell::Empty, |&count| Cell::Count(count as u64))
+        };
         let mean = |column: &str| Mean::of(&values(column)).cell(4);
-        let largest = |column: &str, unit: f64| values(column).into_iter().fold(f64::NAN, f64::max) / unit;
+        let largest =
+            |column: &str, unit: f64| values(column).into_iter().fold(f64::NAN, f64::max) / unit;
         vec![
             Cell::from(arm.label.as_str()),
             count("n_params"),
@@ -276,14 +359,17 @@ fn training_table(findings: &Findings<'_>) -> Table {
             Cell::number(largest("peak_memory_bytes", 1e6), 3),
         ]
     };
-    let caption = "Every arm, means over seeds; speed is that of one worker while the others run".to_owned();
+    let caption =
+        "Every arm, means over seeds; speed is that of one worker while the others run".to_owned();
     Table { caption, columns, rows: findings.arms().iter().map(row).collect() }
 }
 
 fn samples(findings: &Findings<'_>) -> Vec<Block> {
     let mut blocks = Vec::new();
     for arm in findings.arms() {
-        for text in findings.outcome.texts.iter().filter(|text| text.arm == arm.name && text.seed == 0) {
+        for text in
+            findings.outcome.texts.iter().filter(|text| text.arm == arm.name && text.seed == 0)
+        {
             blocks.push(Block::Sample(Sample {
                 title: format!("{}, seed 0, {}", arm.label, text.sample.settings),
                 prompt: text.sample.prompt.clone(),
@@ -309,7 +395,10 @@ fn provenance(outcome: &Outcome) -> Vec<Block> {
         ("libtorch".to_owned(), or_unknown(&manifest.code.libtorch)),
         ("processor".to_owned(), or_unknown(&manifest.machine.processor)),
         ("device".to_owned(), manifest.machine.device.clone()),
-        ("workers".to_owned(), format!("{} of {} thread(s)", manifest.machine.jobs, manifest.machine.threads)),
+        (
+            "workers".to_owned(),
+            format!("{} of {} thread(s)", manifest.machine.jobs, manifest.machine.threads),
+        ),
         ("root seed".to_owned(), experiment.root_seed.to_string()),
         ("configuration".to_owned(), format!("sha256 {}", manifest.config_sha256)),
     ];
@@ -317,7 +406,10 @@ fn provenance(outcome: &Outcome) -> Vec<Block> {
         pairs.push((input.role.clone(), format!("{} (sha256 {})", input.path, input.sha256)));
     }
     vec![
-        Block::Command(Command { label: "Run it again".to_owned(), lines: vec![words::command(experiment)] }),
+        Block::Command(Command {
+            label: "Run it again".to_owned(),
+            lines: vec![words::command(experiment)],
+        }),
         Block::KeyValues(KeyValues { caption: "Manifest".to_owned(), pairs }),
     ]
 }

@@ -49,9 +49,14 @@ fn set_reads_numbers_strings_lists_and_arms() {
 
 #[test]
 fn a_malformed_assignment_says_what_is_wrong() {
-    let message = |assignment| format!("{:#}", set(&mut table("a = 1\n[[arms]]\nname = 'x'"), assignment).unwrap_err());
+    let message = |assignment| {
+        format!("{:#}", set(&mut table("a = 1\n[[arms]]\nname = 'x'"), assignment).unwrap_err())
+    };
     assert!(message("lr").contains("wants KEY=VALUE"));
     assert_eq!(message("a.b=1"), "--set a.b=1: `a` is a value, not a table");
-    assert_eq!(message("arms.y.lr=1"), "--set arms.y.lr=1: `arms` is a list; name one of its items and a field of it");
+    assert_eq!(
+        message("arms.y.lr=1"),
+        "--set arms.y.lr=1: `arms` is a list; name one of its items and a field of it"
+    );
     assert_eq!(message("a..b=1"), "--set: `a..b` has an empty key");
 }

@@ -40,9 +40,18 @@ fn a_claim_is_judged_by_its_rule() {
 #[test]
 fn points_become_curves_again() {
     let point = |seed: u64, x: f64, y: Value| -> Row {
-        [("arm", json!("a")), ("seed", json!(seed)), ("series", json!("s")), ("x", json!(x)), ("y", y)].map(own).into()
+        [
+            ("arm", json!("a")),
+            ("seed", json!(seed)),
+            ("series", json!("s")),
+            ("x", json!(x)),
+            ("y", y),
+        ]
+        .map(own)
+        .into()
     };
-    let curves = curves(&[point(0, 1.0, json!(2.0)), point(0, 2.0, Value::Null), point(1, 1.0, json!(3))]);
+    let curves =
+        curves(&[point(0, 1.0, json!(2.0)), point(0, 2.0, Value::Null), point(1, 1.0, json!(3))]);
     assert_eq!(curves.len(), 2);
     assert_eq!(curves[0].points[0], (1.0, 2.0));
     assert!(curves[0].points[1].1.is_nan());

@@ -2,11 +2,14 @@ use super::*;
 
 #[test]
 fn a_thinned_curve_keeps_its_mean_and_its_end() {
-    let points: Vec<(f64, f64)> = (1..=1000).map(|step| (f64::from(step), f64::from(step % 7))).collect();
+    let points: Vec<(f64, f64)> =
+        (1..=1000).map(|step| (f64::from(step), f64::from(step % 7))).collect();
     let thinned = thin(&points);
     assert!(thinned.len() <= CURVE_POINTS);
     assert_eq!(thinned.last().unwrap().0, 1000.0);
-    let mean = |points: &[(f64, f64)]| points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64;
+    let mean = |points: &[(f64, f64)]| {
+        points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64
+    };
     assert!((mean(&thinned) - mean(&points)).abs() < 0.05); // the runs are equal but for the last
 }
 

@@ -15,8 +15,16 @@ fn check(place: &Place, arguments: &[&str], expected: &[&str]) {
 #[test]
 fn mistakes_on_the_command_line_are_named() {
     let place = Place::new();
-    check(&place, &["plan", "quickstrat"], &["no experiment is called `quickstrat`; there are: quickstart"]);
-    check(&place, &["plan", "quickstart", "--set", "training.lr=1"], &["unknown field `lr`"]);
+    check(
+        &place,
+        &["plan", "quickstrat"],
+        &["no experiment is called `quickstrat`; there are: quickstart"],
+    );
+    check(
+        &place,
+        &["plan", "quickstart", "--set", "training.lr=1"],
+        &["training", "unknown field `lr`"],
+    );
     check(&place, &["plan", "quickstart", "--set", "training"], &["--set wants KEY=VALUE"]);
     check(&place, &["plan", "quickstart", "--jobs", "0"], &["--jobs must be at least 1, got 0"]);
     check(&place, &["plan", "quickstart", "--device", "cuda:0"], &["cuda"]);
@@ -48,12 +56,27 @@ fn bad_text_is_named_with_its_file_and_row() {
 #[test]
 fn a_cell_that_cannot_be_computed_leaves_a_report_and_no_done() {
     let place = Place::new();
-    // Heads that do not divide the width are found when the model is built, in the worker.
-    let output = place.output(&["run", "quickstart", "--scale", "smoke", "--set", "arms.rope.model.n_heads=3"]);
+    let smoke = ["run", "quickstart", "--scale", "smoke"];
+    place.succeed(&smoke);
+    fs::remove_dir_all(place.path().join("runs/quickstart")).unwrap();
+    // A file where the trained model should go, which nothing could foresee.
+    for cell in place.trainings() {
+        fs::remove_file(cell.join("DONE")).unwrap();
+        fs::remove_dir_all(cell.join("model")).unwrap();
+        fs::write(cell.join("model"), b"in the way").unwrap();
+    }
+    let evaluations = crate::program::children(&place.path().join("runs/cells")).into_iter();
+    for cell in evaluations.filter(|cell| !place.trainings().contains(cell)) {
+        fs::remove_dir_all(cell).unwrap();
+    }
+    let output = place.output(&smoke);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("failed: train rope, seed 0") && said.contains("n_heads"), "{said}");
-    assert!(said.contains("failed: evaluate rope, seed 0: a cell that it needs could not be computed"), "{said}");
+    assert!(said.contains("failed: train rope, seed 0") && said.contains("model"), "{said}");
+    assert!(
+        said.contains("failed: evaluate rope, seed 0: a cell that it needs could not be computed"),
+        "{said}"
+    );
     let run = place.only_run("quickstart");
     assert!(run.join("report.html").is_file() && !run.join("DONE").exists());
 }

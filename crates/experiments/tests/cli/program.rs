@@ -49,12 +49,20 @@ impl Place {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(!said.contains("panicked"), "{said}");
-        let line = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{said}"));
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .unwrap_or_else(|| panic!("{said}"));
         line.to_owned()
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        self.command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// The only run directory of an experiment.
@@ -68,7 +76,11 @@ impl Place {
     /// The folders of the training cells.
     pub(crate) fn trainings(&self) -> Vec<PathBuf> {
         let cells = children(&self.path().join("runs/cells")).into_iter();
-        cells.filter(|cell| std::fs::read_to_string(cell.join("cell.json")).unwrap().contains("train-lm")).collect()
+        cells
+            .filter(|cell| {
+                std::fs::read_to_string(cell.join("cell.json")).unwrap().contains("train-lm")
+            })
+            .collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Killed and resumed equals undisturbed: for a cell, for a sweep, and for Ctrl-C.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use forerun_runs::metrics::compare_metrics;
@@ -81,31 +82,51 @@ fn a_cell_whose_worker_is_killed_goes_on_from_its_checkpoint() {
         let dir = root.join(format!("{trial}")).join(cell.file_name().unwrap());
         fs::create_dir_all(&dir).unwrap();
         fs::copy(cell.join("cell.json"), dir.join("cell.json")).unwrap();
-        let mut kills = 0;
-        while !dir.join("DONE").exists() {
-            let mut worker = Command::new(env!("CARGO_BIN_EXE_forerun-experiments"))
-                .arg("worker")
-                .arg(&dir)
-                .env("OMP_NUM_THREADS", "1")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap();
-            let patience = if kills < 4 { rng.random_range(150..900) } else { 600_000 };
-            let slices = patience / 10;
-            for _ in 0..slices {
-                std::thread::sleep(Duration::from_millis(10));
-                if worker.try_wait().unwrap().is_some() {
-                    break;
+        let mut struck = 0;
+        for attempt in 0..4 {
+            let mut worker = start_worker(&dir);
+            if attempt % 2 == 0 {
+                let lines = rng.random_range(lines(&dir) + 1..=130); // 120 updates, 12 evaluations
+                while self::lines(&dir) < lines && worker.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
+            } else {
+                std::thread::sleep(Duration::from_millis(rng.random_range(1..300)));
             }
-            kills += u32::from(worker.kill().is_ok());
-            worker.wait().unwrap();
+            worker.kill().unwrap();
+            struck += u32::from(worker.wait().unwrap().signal() == Some(9));
+            if dir.join("DONE").exists() {
+                break;
+            }
+        }
+        assert!(struck > 0, "trial {trial}: no kill came before the end");
+        if !dir.join("DONE").exists() {
+            let mut worker = start_worker(&dir);
+            let _input = worker.stdin.take(); // `wait` would close it, and the worker stop
+            assert!(worker.wait().unwrap().success());
         }
         assert_same_metrics(&dir, &cell);
         let model = "model/model.safetensors";
-        assert!(fs::read(dir.join(model)).unwrap() == fs::read(cell.join(model)).unwrap(), "trial {trial}: other weights");
+        assert!(
+            fs::read(dir.join(model)).unwrap() == fs::read(cell.join(model)).unwrap(),
+            "trial {trial}: other weights"
+        );
     }
+}
+
+fn start_worker(dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_forerun-experiments"))
+        .arg("worker")
+        .arg(dir)
+        .env("OMP_NUM_THREADS", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn lines(cell: &Path) -> usize {
+    fs::read_to_string(cell.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
 #[test]
@@ -130,12 +151,23 @@ fn ctrl_c_keeps_what_is_finished_and_resume_goes_on_in_the_same_run() {
 fn two_sweeps_at_once_share_their_cells() {
     let place = Place::new();
     let (one, two) = (place.start(&arguments(&[])), place.start(&arguments(&[])));
+    let mut computed = 0;
     for child in [one, two] {
         let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let counted =
+            (0..=4).find(|n| said.contains(&format!("4 cells: {n} computed, {} reused", 4 - n)));
+        computed += counted.unwrap_or_else(|| panic!("{said}"));
     }
+    assert_eq!(computed, 4, "each cell is computed by one of them");
     for cell in place.trainings() {
         let steps = fs::read_to_string(cell.join("metrics.jsonl")).unwrap();
-        assert_eq!(steps.lines().filter(|line| line.contains("\"loss\"")).count(), 120, "{}", cell.display());
+        assert_eq!(
+            steps.lines().filter(|line| line.contains("\"loss\"")).count(),
+            120,
+            "{}",
+            cell.display()
+        );
     }
 }

@@ -36,8 +36,10 @@ fn a_smoke_run_leaves_everything_that_a_run_directory_promises() {
     assert_eq!(events.len(), 2);
     let html = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(!html.contains("http://") && !html.contains("<script"), "the report must load nothing");
-    let named = |path: &std::path::PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
-    let leftovers: Vec<_> = children(&run).iter().map(named).filter(|name| name.contains(".tmp")).collect();
+    let named =
+        |path: &std::path::PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let leftovers: Vec<_> =
+        children(&run).iter().map(named).filter(|name| name.contains(".tmp")).collect();
     assert!(leftovers.is_empty(), "{leftovers:?}");
 }
 
@@ -51,13 +53,22 @@ fn the_same_run_gives_the_same_metrics_and_finished_cells_are_not_computed_again
     let pairs = one.trainings().into_iter().zip(two.trainings());
     for (a, b) in pairs {
         assert_eq!(a.file_name(), b.file_name());
-        let difference = compare_metrics(&a.join("metrics.jsonl"), &b.join("metrics.jsonl")).unwrap();
+        let difference =
+            compare_metrics(&a.join("metrics.jsonl"), &b.join("metrics.jsonl")).unwrap();
         assert!(difference.is_none(), "{}", difference.unwrap());
     }
-    let before: Vec<_> = one.trainings().iter().map(|cell| fs::metadata(cell.join("DONE")).unwrap().modified().unwrap()).collect();
+    let before: Vec<_> = one
+        .trainings()
+        .iter()
+        .map(|cell| fs::metadata(cell.join("DONE")).unwrap().modified().unwrap())
+        .collect();
     let said = String::from_utf8(one.output(SMOKE).stderr).unwrap();
     assert!(said.contains("4 of 4 cells are there already"), "{said}");
-    let after: Vec<_> = one.trainings().iter().map(|cell| fs::metadata(cell.join("DONE")).unwrap().modified().unwrap()).collect();
+    let after: Vec<_> = one
+        .trainings()
+        .iter()
+        .map(|cell| fs::metadata(cell.join("DONE")).unwrap().modified().unwrap())
+        .collect();
     assert_eq!(before, after);
 }
 
@@ -76,7 +87,8 @@ fn the_report_is_made_again_from_the_runs_files_alone() {
 #[test]
 fn ones_own_text_is_trained_on() {
     let place = Place::new();
-    let text: String = (0..4000).map(|line| format!("line {line} of a text that nobody wrote\n")).collect();
+    let text: String =
+        (0..4000).map(|line| format!("line {line} of a text that nobody wrote\n")).collect();
     fs::write(place.path().join("mine.txt"), text).unwrap();
     place.succeed(&["run", "quickstart", "--scale", "smoke", "--data", "mine.txt"]);
     let manifest = fs::read_to_string(place.only_run("quickstart").join("manifest.json")).unwrap();
@@ -120,6 +132,9 @@ fn list_and_plan_fit_80_columns_and_compute_nothing() {
         assert!(widest.chars().count() <= 80, "{name}: {widest}");
     }
     assert!(plan.contains("12 (0 there already)"), "{plan}");
+    // Sizes without sense are a plan without sense, not a crash.
+    place.succeed(&["plan", "quickstart", "--set", "training.steps=9223372036854775807"]);
+    place.succeed(&["plan", "quickstart", "--set", "evaluation.n_tokens=9223372036854775807"]);
     assert!(!place.path().join("runs/cells").exists());
 }
 
@@ -129,7 +144,8 @@ fn a_diverged_training_is_a_result() {
     let arguments = [SMOKE, &["--set", "arms.rope.training.max_loss=0.1"]].concat();
     place.succeed(&arguments);
     let rows = read_results(&place.only_run("quickstart").join("results.parquet")).unwrap();
-    let outcomes: Vec<_> = rows.iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect();
+    let outcomes: Vec<_> =
+        rows.iter().map(|row| row["outcome"].as_str().unwrap().to_owned()).collect();
     assert_eq!(outcomes.iter().filter(|outcome| *outcome == "diverged").count(), 1, "{outcomes:?}");
     let report = fs::read_to_string(place.only_run("quickstart").join("report.md")).unwrap();
     assert!(report.contains("no seed finished its training"), "{report}");

@@ -21,7 +21,7 @@ pub(crate) struct Forest {
 }
 
 const WIDTH: f64 = 340.0;
-const EDGE: f64 = 14.0;
+const EDGE: f64 = 20.0;
 
 /// Draws `forest` as an `svg` element named `name`.
 pub(crate) fn draw(forest: &Forest, name: &str) -> String {
@@ -41,7 +41,8 @@ pub(crate) fn draw(forest: &Forest, name: &str) -> String {
     svg.line("axis", (EDGE, bottom), (WIDTH - EDGE, bottom), "");
     for (value, label) in &domain.ticks.major {
         svg.line("axis", (x(*value), bottom), (x(*value), bottom + 4.0), "");
-        svg.text("tick middle", x(*value), bottom + 17.0, label);
+        let half = width(label, SMALL) / 2.0 + 1.0;
+        svg.text("tick middle", x(*value).clamp(half, WIDTH - half), bottom + 17.0, label);
     }
     svg.line("reference", (x(neutral), top), (x(neutral), bottom), "2 3");
     if let Some((low, high)) = interval {

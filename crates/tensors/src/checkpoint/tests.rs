@@ -109,6 +109,18 @@ fn it_runs_once_forward_without_a_graph_and_once_backward_with_one() {
 }
 
 #[test]
+fn without_inputs_only_what_is_captured_gets_a_gradient() {
+    let w = leaf(&[3], 1);
+    let captured = w.shallow_clone();
+    let y = checkpoint(&[], move |inputs| {
+        assert!(inputs.is_empty());
+        Ok(captured.f_mul(&captured)?)
+    });
+    backward(&y.unwrap().sum(Kind::Float)).unwrap();
+    assert_eq!(floats(&w.grad()), floats(&(&w * 2.0)));
+}
+
+#[test]
 fn integers_and_frozen_inputs_have_no_gradient() {
     let (table, x, frozen) = (leaf(&[4, 2], 1), leaf(&[3, 2], 2), randn(&[3, 2], 3));
     let ids = Tensor::from_slice(&[2i64, 0, 2]);

@@ -1,18 +1,15 @@
 //! Writing a safetensors file: streamed, and either there in full or not at all.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
 use super::header::{Planned, plan};
-use super::{hex, map};
+use super::map;
+use crate::atomic::{AtomicFile, hex};
 use crate::error::{Error, Result};
 
 /// Hashed and written in pieces of this size, so that the hash finds its bytes in the cache.
@@ -48,55 +45,30 @@ pub fn save(
         map::with_bytes(&dense, n_bytes, |bytes| target.write(bytes))
             .map_err(|source| Error::io(path, source))?;
     }
-    target.commit(path).map_err(|source| Error::io(path, source))
+    target.commit().map_err(|source| Error::io(path, source))
 }
 
-/// A temporary file beside its target; removed on drop unless renamed.
+/// The file under way and the hash of what it holds so far.
 struct Target {
-    file: File,
-    temporary: PathBuf,
+    file: AtomicFile,
     hasher: Sha256,
-    renamed: bool,
 }
 
 impl Target {
     fn create(path: &Path) -> io::Result<Self> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let Some(file_name) = path.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"));
-        };
-        let mut name = OsString::from(".");
-        name.push(file_name);
-        name.push(format!(".{}-{}.tmp", process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
-        let temporary = path.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        Ok(Self { file, temporary, hasher: Sha256::new(), renamed: false })
+        Ok(Self { file: AtomicFile::create(path)?, hasher: Sha256::new() })
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         for piece in bytes.chunks(PIECE) {
             self.hasher.update(piece);
-            self.file.write_all(piece)?;
+            self.file.write(piece)?;
         }
         Ok(())
     }
 
-    fn commit(mut self, path: &Path) -> io::Result<String> {
-        self.file.sync_all()?;
-        fs::rename(&self.temporary, path)?;
-        self.renamed = true;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // The rename itself lasts only once the folder is on disk, too.
-        #[cfg(unix)]
-        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(hex(std::mem::take(&mut self.hasher)))
-    }
-}
-
-impl Drop for Target {
-    fn drop(&mut self) {
-        if !self.renamed {
-            let _ = fs::remove_file(&self.temporary);
-        }
+    fn commit(self) -> io::Result<String> {
+        self.file.commit()?;
+        Ok(hex(&self.hasher.finalize()))
     }
 }

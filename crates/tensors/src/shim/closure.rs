@@ -56,9 +56,8 @@ extern "C" fn run(
     // SAFETY: `closure` is the box that `custom_function` made, alive and not entered elsewhere; the two lists
     // have the stated lengths, and the handles in `grads` are ours.
     let (backward, grads, results) = unsafe {
-        let grads = slice::from_raw_parts(grads, n_grads);
-        let grads: Vec<Tensor> = grads.iter().map(|&grad| Tensor::from_ptr(grad)).collect();
-        (&mut *closure.cast::<Backward>(), grads, slice::from_raw_parts_mut(results, n_results))
+        let grads = list(grads, n_grads).iter().map(|&grad| Tensor::from_ptr(grad));
+        (&mut *closure.cast::<Backward>(), grads.collect::<Vec<_>>(), list(results, n_results))
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         let answer = backward(&grads);
@@ -75,6 +74,18 @@ extern "C" fn run(
             text
         }
     }
+}
+
+/// The handles of a C++ vector, whose pointer may be null if it is empty; a slice's never is.
+///
+/// # Safety
+/// As [`slice::from_raw_parts_mut`], unless `n` is 0.
+unsafe fn list<'a>(first: *mut *mut C_tensor, n: usize) -> &'a mut [*mut C_tensor] {
+    if n == 0 {
+        return &mut [];
+    }
+    // SAFETY: the caller's promise.
+    unsafe { slice::from_raw_parts_mut(first, n) }
 }
 
 fn hand_over(answer: Vec<Option<Tensor>>, results: &mut [*mut C_tensor]) -> Result<()> {

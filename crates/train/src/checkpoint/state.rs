@@ -1,11 +1,10 @@
 //! `state.json`: everything of a checkpoint that is not a tensor, sealed with its own SHA-256.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
-use forerun_tensors::{generator_state, set_generator_state};
+use forerun_tensors::{generator_state, hex, set_generator_state, write_atomic};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -85,15 +84,13 @@ impl State {
         Ok(state)
     }
 
-    /// Writes and flushes `path`, which lies in a folder that nobody reads yet.
+    /// Writes and flushes `path`.
     pub(crate) fn write(self, path: &Path) -> Result<()> {
         let sha256 = self.seal(path)?;
         let mut bytes = serde_json::to_vec_pretty(&Sealed { state: self, sha256 })
             .map_err(|error| Error::io("write", path)(error.into()))?;
         bytes.push(b'\n');
-        File::create(path)
-            .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
-            .map_err(Error::io("write", path))
+        Ok(write_atomic(path, &bytes)?)
     }
 
     /// The first field in which this state's configuration differs from `config`: its path, the value here, and
@@ -142,14 +139,6 @@ fn name(device: Device) -> String {
         Device::Cuda(index) => format!("cuda:{index}"),
         other => format!("{other:?}").to_lowercase(),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -1,10 +1,14 @@
 //! Ways of training that must agree: micro-batches, precisions, and the loss written out in full.
 
-use forerun_train::{Batch, Outcome, Precision, TrainConfig, accumulate_gradients, train};
+use forerun_train::{
+    Batch, EvalSet, Outcome, Pass, Precision, TrainConfig, accumulate_gradients, train,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::tiny::{Noisy, Recorder, SEQ_LEN, Tiny, VOCAB, config, exclusive};
 use forerun_train::Model;
+
+const TRAIN: Pass = Pass { train: true, activation_checkpointing: false };
 
 /// The loss curve of 60 updates of eight sequences.
 fn curve(padded: bool, change: impl FnOnce(&mut TrainConfig)) -> Vec<f64> {
@@ -67,7 +71,7 @@ fn bf16_follows_f32_and_is_not_f32() {
 
 /// Token-weighted mean loss from full logits in f64, its gradient by libtorch.
 fn oracle(model: &Tiny, batch: &Batch) -> (f64, Vec<Tensor>) {
-    let hidden = model.hidden(&batch.inputs, true).unwrap();
+    let hidden = model.hidden(&batch.inputs, TRAIN).unwrap();
     let logits =
         (hidden.matmul(&model.head().transpose(0, 1)) * model.logit_scale()).to_kind(Kind::Double);
     let log_probs = logits.log_softmax(-1, Kind::Double).view([-1, VOCAB]);
@@ -99,4 +103,27 @@ fn accumulated_gradients_equal_those_of_the_mean_over_all_tokens() {
             assert!(error < 1e-6, "{}: {error}", parameter.name);
         }
     }
+}
+
+#[test]
+fn activation_checkpointing_is_asked_for_in_training_only_and_changes_no_result() {
+    let _turn = exclusive();
+    let run = |activation_checkpointing| {
+        let config = TrainConfig { activation_checkpointing, ..config() };
+        let (model, mut held_out) = (Tiny::new(1, 0.3), Noisy::default());
+        let eval = EvalSet { data: &mut held_out, n_rows: 3 };
+        let (folder, mut recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
+        let mut data = Noisy::default();
+        train(&model, &mut data, Some(eval), &config, folder.path(), &mut recorder).unwrap();
+        (recorder.seen, model.bits(), model.passes.take())
+    };
+    let (plain, again) = (run(false), run(true));
+    // The same operations on the same numbers, with the same dropout: on the CPU equal to the last bit.
+    assert_eq!((plain.0, plain.1), (again.0, again.1));
+    let (training, evaluation) = plain.2.split_at(24);
+    assert!(training.iter().all(|&pass| pass == TRAIN));
+    assert_eq!(evaluation, [Pass::default(); 2], "three rows in pieces of two");
+    let saving = Pass { activation_checkpointing: true, ..TRAIN };
+    assert!(again.2[..24].iter().all(|&pass| pass == saving), "twelve updates of two pieces");
+    assert_eq!(again.2[24..], *evaluation);
 }

@@ -1,6 +1,6 @@
 //! Evaluation: the plain mean, and no trace left in training.
 
-use forerun_train::{EvalSet, Model, Precision, Sequences, TrainConfig, evaluate, train};
+use forerun_train::{EvalSet, Model, Pass, Precision, Sequences, TrainConfig, evaluate, train};
 use tch::{Kind, Tensor};
 
 use crate::tiny::{Noisy, Recorder, SEQ_LEN, Seen, Tiny, VOCAB, config, exclusive};
@@ -12,7 +12,8 @@ fn oracle(model: &Tiny, padded: bool, n_rows: usize) -> (f64, u64) {
     for row in 0..n_rows {
         let tokens = Vec::<i64>::try_from(data.rows(row as u64, 1).unwrap().view([-1])).unwrap();
         let inputs: Vec<i64> = tokens[..SEQ_LEN as usize].iter().map(|&t| t.max(0)).collect();
-        let hidden = model.hidden(&Tensor::from_slice(&inputs).view([1, -1]), false).unwrap();
+        let hidden =
+            model.hidden(&Tensor::from_slice(&inputs).view([1, -1]), Pass::default()).unwrap();
         let logits =
             (hidden.matmul(&model.head().transpose(0, 1)) * model.logit_scale()).view([-1, VOCAB]);
         let log_probs = logits.log_softmax(-1, Kind::Double);

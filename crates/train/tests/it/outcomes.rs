@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use forerun_tensors::Parameters;
 use forerun_train::{
-    BoxError, Checkpoint, Error, Model, Observer, Outcome, Sequences, StepMetrics, TrainConfig,
-    train,
+    BoxError, Checkpoint, Error, Model, Observer, Outcome, Pass, Sequences, StepMetrics,
+    TrainConfig, train,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -68,12 +68,12 @@ impl Model for Greedy {
     fn parameters(&self) -> &Parameters {
         self.tiny.parameters()
     }
-    fn hidden(&self, tokens: &Tensor, train: bool) -> Result<Tensor, BoxError> {
+    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
         self.calls.set(self.calls.get() + 1);
         if self.calls.get() == self.fails_at {
             let _ = Tensor::f_empty([1 << 58], (Kind::Float, Device::Cpu))?;
         }
-        self.tiny.hidden(tokens, train)
+        self.tiny.hidden(tokens, pass)
     }
     fn head(&self) -> &Tensor {
         self.tiny.head()

@@ -125,6 +125,10 @@ fn a_checkpoint_of_another_config_is_refused_by_the_field_that_differs() {
     check(|c| c.optimiser.lr = 0.03, "optimiser.lr = 0.02, this run has 0.03");
     check(|c| c.steps = 13, "steps = 12, this run has 13");
     check(|c| c.micro_batch_size = 4, "micro_batch_size = 2, this run has 4");
+    check(
+        |c| c.activation_checkpointing = true,
+        "activation_checkpointing = false, this run has true",
+    );
     check(|c| c.clip_norm = None, "clip_norm = 1.0, this run has null");
     check(
         |c| c.schedule = forerun_train::Schedule::Constant,
@@ -137,4 +141,33 @@ fn a_checkpoint_of_another_config_is_refused_by_the_field_that_differs() {
     assert!(matches!(outcome, Outcome::Finished { step: 12, .. }));
     assert_eq!(recorder.resumed[0].0, 3);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_checkpoint_whose_log_is_too_short_is_passed_over() {
+    let _turn = exclusive();
+    let config = TrainConfig { checkpoint_every: 3, keep_checkpoints: 3, ..config() };
+    let (whole_folder, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut whole = Recorder::default();
+    let expected = start(1, &config, whole_folder.path(), &mut whole);
+    start(1, &config, folder.path(), &mut Recorder::stopping_after(7));
+
+    // Checkpoints after 3, 6 and 7 updates; a third of the log is lost.
+    let mut second = Recorder { log_bytes: Some(400), ..Recorder::default() };
+    assert_eq!(start(99, &config, folder.path(), &mut second), expected);
+    assert_eq!(second.resumed, [(3, [("metrics.jsonl".to_owned(), 300)].into())]);
+    assert_eq!(second.seen, whole.seen[3..]);
+    let refused = [(7, 700), (6, 600)].map(|(step, want)| {
+        let path = folder.path().join(format!("step-{step}"));
+        let reason = format!("`metrics.jsonl` has 400 bytes, not {want}");
+        let shown = path.display().to_string();
+        (path, format!("checkpoint `{shown}` does not fit its logs: {reason}"))
+    });
+    assert_eq!(second.refused, refused);
+
+    // With nothing left of the log the run starts again.
+    let mut third = Recorder { log_bytes: Some(0), ..Recorder::default() };
+    assert_eq!(start(1, &config, folder.path(), &mut third), expected);
+    assert_eq!(third.resumed, [(0, Default::default())]);
+    assert_eq!(third.seen, whole.seen);
 }

@@ -1,14 +1,16 @@
 //! What the tests train: a two-layer perceptron with dropout on rows that are a function of their index alone.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use forerun_tensors::init::normal;
-use forerun_tensors::{Parameter, Parameters, Role, seed_generator};
+use forerun_tensors::{Parameter, Parameters, Role, checkpoint, seed_generator};
 use forerun_train::{
-    BoxError, Error, EvalMetrics, IGNORED, Model, Observer, Sequences, StepMetrics, TrainConfig,
+    BoxError, Error, EvalMetrics, IGNORED, Model, Observer, Pass, Sequences, StepMetrics,
+    TrainConfig,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -30,6 +32,8 @@ pub(crate) fn exclusive() -> MutexGuard<'static, ()> {
 pub(crate) struct Tiny {
     parameters: Parameters,
     dropout: f64,
+    /// Every forward pass, in order.
+    pub(crate) passes: RefCell<Vec<Pass>>,
 }
 
 impl Tiny {
@@ -51,7 +55,7 @@ impl Tiny {
             let lr_multiplier = if name == "down.weight" { 0.5 } else { 1.0 };
             parameters.push(Parameter { name: name.into(), tensor, role, lr_multiplier }).unwrap();
         }
-        Self { parameters, dropout }
+        Self { parameters, dropout, passes: RefCell::default() }
     }
 
     fn get(&self, name: &str) -> &Tensor {
@@ -70,11 +74,19 @@ impl Model for Tiny {
         &self.parameters
     }
 
-    fn hidden(&self, tokens: &Tensor, train: bool) -> Result<Tensor, BoxError> {
+    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
+        self.passes.borrow_mut().push(pass);
         let x = Tensor::f_embedding(self.get("embedding"), tokens, -1, false, false)?;
-        let wide = x.f_linear(self.get("up.weight"), Some(self.get("up.bias")))?.f_gelu("none")?;
-        let wide = wide.f_dropout(self.dropout, train)?;
-        let x = x.f_add(&wide.f_linear(self.get("down.weight"), None::<&Tensor>)?)?;
+        let names = ["up.weight", "up.bias", "down.weight"];
+        let [up, bias, down] = names.map(|name| self.get(name).shallow_clone());
+        let dropout = self.dropout;
+        let block = move |inputs: &[Tensor]| {
+            let wide = inputs[0].f_linear(&up, Some(&bias))?.f_gelu("none")?;
+            let wide = wide.f_dropout(dropout, pass.train)?;
+            Ok(inputs[0].f_add(&wide.f_linear(&down, None::<&Tensor>)?)?)
+        };
+        let x =
+            if pass.activation_checkpointing { checkpoint(&[&x], block)? } else { block(&[x])? };
         let scale = Some(self.get("norm.scale"));
         Ok(x.f_layer_norm([D_MODEL], scale, None::<&Tensor>, 1e-5, false)?)
     }
@@ -154,6 +166,8 @@ pub(crate) struct Recorder {
     pub(crate) resumed: Vec<(u64, BTreeMap<String, u64>)>,
     pub(crate) written: Vec<u64>,
     pub(crate) refused: Vec<(PathBuf, String)>,
+    /// Bytes that the log still has; absent: all of them.
+    pub(crate) log_bytes: Option<u64>,
 }
 
 impl Recorder {
@@ -163,6 +177,14 @@ impl Recorder {
 }
 
 impl Observer for Recorder {
+    fn can_resume(&mut self, _step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
+        let (want, there) = (offsets["metrics.jsonl"], self.log_bytes.unwrap_or(u64::MAX));
+        if want <= there {
+            return Ok(());
+        }
+        Err(format!("`metrics.jsonl` has {there} bytes, not {want}").into())
+    }
+
     fn resumed(&mut self, step: u64, offsets: &BTreeMap<String, u64>) -> Result<(), BoxError> {
         self.resumed.push((step, offsets.clone()));
         Ok(())

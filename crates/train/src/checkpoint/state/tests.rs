@@ -14,7 +14,6 @@ fn generators_survive_as_text() {
 fn hex_goes_both_ways() {
     let bytes: Vec<u8> = (0..=255).collect();
     assert_eq!(from_hex(&hex(&bytes)).unwrap(), bytes);
-    assert_eq!(hex(&[0, 10, 255]), "000aff");
     assert!(from_hex("0g").is_none() && from_hex("abc").is_none());
 }
 
