@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
@@ -255,7 +255,7 @@ impl Drop for Sweep<'_> {
 }
 
 fn spawn(dir: &Path, threads: u32) -> Result<Child> {
-    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+    let binary = own_program()?;
     let log = File::options().create(true).append(true).open(dir.join(LOG))?;
     let mut command = Command::new(&binary);
     command.arg("worker").arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -264,6 +264,15 @@ fn spawn(dir: &Path, threads: u32) -> Result<Child> {
     }
     detach(&mut command);
     command.spawn().with_context(|| format!("cannot start `{}`", binary.display()))
+}
+
+/// This very program, even if a build has put another in its place since it was started: a sweep must not mix two.
+fn own_program() -> Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if cfg!(target_os = "linux") && running.exists() {
+        return Ok(running);
+    }
+    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// Keeps the terminal's Ctrl-C from the worker: the parent tells it to stop, once.

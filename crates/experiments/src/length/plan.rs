@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
-use forerun_arch::{DecoderConfig, Positions, flops_per_token, n_params};
+use anyhow::{Context, Result, bail};
+use forerun_arch::{DecoderConfig, flops_per_token, n_params};
 use forerun_runs::seed::Seed;
 use serde_json::{Value, json};
 
@@ -60,14 +60,9 @@ fn check(body: &LengthConfig, data: &Prepared) -> Result<()> {
         bail!("the training text has {} tokens, fewer than one sequence", data.train.n_tokens);
     }
     for arm in &body.arms {
-        if let Positions::Learned { max_seq_len, .. } = arm.model.positions
-            && max_seq_len < longest
-        {
-            bail!(
-                "arm `{}`: learned positions end at {max_seq_len}, the longest evaluation needs {longest}",
-                arm.name
-            );
-        }
+        arm.model
+            .check_length(longest)
+            .with_context(|| format!("arms.{}.model, read beyond its length", arm.name))?;
     }
     Ok(())
 }

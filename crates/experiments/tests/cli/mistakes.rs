@@ -26,6 +26,8 @@ fn mistakes_on_the_command_line_are_named() {
         &["training", "unknown field `lr`"],
     );
     check(&place, &["plan", "quickstart", "--set", "training"], &["--set wants KEY=VALUE"]);
+    let too_long = ["plan", "quickstart", "--set", "training.seq_len=2048"];
+    check(&place, &too_long, &["arms.xpos.model", "scale_base must be at least", "got 64"]);
     check(&place, &["plan", "quickstart", "--jobs", "0"], &["--jobs must be at least 1, got 0"]);
     check(&place, &["plan", "quickstart", "--device", "cuda:0"], &["cuda"]);
     check(&place, &["report", "nowhere"], &["`nowhere` is not a run directory"]);
