@@ -147,7 +147,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`crate::Error::Cache`] if `mask` sees keys that an earlier, narrower mask let the cache drop; else as
-    /// [`Self::hidden`]. After an error the cache holds what it held before.
+    /// [`Self::hidden`]. After an error the cache stands at the same position as before;
+    /// keys that `mask` can no longer show may be gone.
     pub fn step(&self, tokens: &Tensor, cache: &mut KvCache, mask: Mask) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         self.project(&self.step_hidden(tokens, cache, mask)?)

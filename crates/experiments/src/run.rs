@@ -141,7 +141,7 @@ fn reopen(experiment: &Experiment, path: &Path, asked: bool) -> Result<(Experime
     if opened.dir.is_done() {
         bail!("`{}` is finished; `report` renders it again", path.display());
     }
-    if asked && earlier != *experiment {
+    if asked && earlier.settings() != experiment.settings() {
         bail!(
             "`{}` has another configuration than the options ask for; leave the options away to go on with it, or \
              leave DIR away to begin a run of its own",
@@ -156,7 +156,7 @@ fn reopen(experiment: &Experiment, path: &Path, asked: bool) -> Result<(Experime
 fn open(experiment: &Experiment, runs_dir: &Path, resume: &Resume) -> Result<Opened> {
     let text =
         toml::to_string(experiment).context("the configuration cannot be written as TOML")?;
-    let hash = sha256_hex(text.as_bytes());
+    let hash = sha256_hex(toml::to_string(&experiment.settings())?.as_bytes());
     if *resume == Resume::Newest
         && let Some(opened) = newest(runs_dir, experiment, &hash, &text)?
     {
@@ -199,7 +199,7 @@ fn newest(
     }
     let held =
         fs::read_to_string(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-    if held != text {
+    if Experiment::parse(&held).map(|held| held.settings()).ok() != Some(experiment.settings()) {
         bail!(
             "`{}` was changed after its run began; to run what it says now, resume `{}`",
             file.display(),

@@ -5,7 +5,7 @@
 
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result, ensure};
 
@@ -65,7 +65,11 @@ pub fn xavier_normal(
     normal(shape, gain * (2.0 / (fan_in as f64 + fan_out as f64)).sqrt(), rng, device)
 }
 
-fn filled(shape: &[i64], device: Device, draw: impl FnMut() -> f32) -> Result<Tensor> {
+/// Numbers that are drawn at a time: what is held besides the tensor itself.
+const DRAWN: usize = 1 << 18;
+
+/// The tensor is libtorch's from the start, so that too little memory is an error and not an abort.
+fn filled(shape: &[i64], device: Device, mut draw: impl FnMut() -> f32) -> Result<Tensor> {
     let count = shape
         .iter()
         .try_fold(1usize, |product, &size| product.checked_mul(usize::try_from(size).ok()?))
@@ -74,8 +78,15 @@ fn filled(shape: &[i64], device: Device, draw: impl FnMut() -> f32) -> Result<Te
         let want = "sizes that are not negative and fit in memory".to_owned();
         return Err(Error::Config { field: "shape".to_owned(), want, got: format!("{shape:?}") });
     };
-    let numbers: Vec<f32> = std::iter::repeat_with(draw).take(count).collect();
-    Ok(Tensor::f_from_slice(&numbers)?.f_view(shape)?.f_to_device(device)?)
+    let flat = Tensor::f_empty([count as i64], (Kind::Float, Device::Cpu))?;
+    let mut numbers = Vec::with_capacity(DRAWN.min(count));
+    for first in (0..count).step_by(DRAWN) {
+        numbers.clear();
+        numbers.extend(std::iter::repeat_with(&mut draw).take(DRAWN.min(count - first)));
+        let part = Tensor::f_from_slice(&numbers)?;
+        flat.f_narrow(0, first as i64, numbers.len() as i64)?.f_copy_(&part)?;
+    }
+    Ok(flat.f_view(shape)?.f_to_device(device)?)
 }
 
 #[cfg(test)]

@@ -34,6 +34,20 @@ fn numbers_have_the_stated_spread() {
 }
 
 #[test]
+fn a_large_tensor_is_drawn_like_a_small_one() {
+    use rand::Rng;
+    let many = super::DRAWN as i64 + 1000;
+    let drawn = floats(&normal(&[many], 2.0, &mut rng(4), Device::Cpu).unwrap());
+    let mut rng = rng(4);
+    let expected = (0..many).map(|_| 2.0 * rng.sample::<f32, _>(rand_distr::StandardNormal));
+    assert!(
+        expected
+            .zip(&drawn)
+            .all(|(expected, &got)| (f64::from(expected) - f64::from(got)).abs() < 1e-6)
+    );
+}
+
+#[test]
 fn a_seed_is_a_tensor_and_libtorch_draws_nothing() {
     let _alone = generator_lock();
     let before = generator_state(Device::Cpu).unwrap();
