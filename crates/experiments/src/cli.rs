@@ -83,7 +83,7 @@ struct Selection {
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Where the cells are computed.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, hide = true)] // until there is a choice
     on: Executor,
 }
 
