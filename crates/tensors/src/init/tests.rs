@@ -40,11 +40,7 @@ fn a_large_tensor_is_drawn_like_a_small_one() {
     let drawn = floats(&normal(&[many], 2.0, &mut rng(4), Device::Cpu).unwrap());
     let mut rng = rng(4);
     let expected = (0..many).map(|_| 2.0 * rng.sample::<f32, _>(rand_distr::StandardNormal));
-    assert!(
-        expected
-            .zip(&drawn)
-            .all(|(expected, &got)| (f64::from(expected) - f64::from(got)).abs() < 1e-6)
-    );
+    assert!(expected.zip(&drawn).all(|(expected, &got)| (f64::from(expected) - got).abs() < 1e-6));
 }
 
 #[test]
