@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use forerun_runs::atomic::sha256_hex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::data::Input;
 use crate::evaluate::EvaluateLm;
@@ -95,8 +95,9 @@ impl Cell {
             "inputs": inputs,
             "needs": self.needs,
         });
-        let digest = Sha256::digest(identity.to_string().as_bytes());
-        digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let mut key = sha256_hex(identity.to_string().as_bytes());
+        key.truncate(32);
+        key
     }
 }
 

@@ -96,7 +96,7 @@ fn side_by_side(
     let columns = std::iter::once(Column::text(""))
         .chain(names.iter().map(|name| Column::number(name, "")))
         .collect();
-    Table { caption: String::new(), columns, rows }.to_terminal(100)
+    Table { caption: String::new(), columns, rows }.to_terminal(80)
 }
 
 /// Verdicts, and the mean of every measured series at its last abscissa.

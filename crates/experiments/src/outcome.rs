@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use forerun_runs::atomic::{read_json, write_atomic, write_json};
 use forerun_runs::manifest::Manifest;
+use forerun_runs::recommendation::write_recommendations;
 use forerun_runs::report::rule_in_words;
 use forerun_runs::results::{Row, read_results, write_results};
 use forerun_runs::seed::Seed;
@@ -124,7 +125,7 @@ pub(crate) fn gather(
     let recommendation = match &experiment.body {
         Body::LengthExtrapolation(body) => length::recommendation(&outcome, body),
     };
-    write_json(&dir.join("recommendation.json"), &recommendation)?;
+    write_recommendations(&dir.join("recommendation.json"), &recommendation)?;
     Ok(())
 }
 

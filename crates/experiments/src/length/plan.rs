@@ -41,7 +41,8 @@ pub(crate) fn cells(
 }
 
 fn check(body: &LengthConfig, data: &Prepared) -> Result<()> {
-    let longest = body.training_length() * body.evaluation.ratios.last().copied().unwrap_or(1);
+    let last_ratio = body.evaluation.ratios.last().copied().unwrap_or(1);
+    let longest = body.training_length().saturating_mul(last_ratio);
     if data.validation.n_tokens < longest as u64 + 1 {
         bail!(
             "the validation text has {} tokens, but the longest evaluation reads {longest} at a time; \

@@ -28,6 +28,8 @@ fn mistakes_on_the_command_line_are_named() {
     check(&place, &["plan", "quickstart", "--set", "training"], &["--set wants KEY=VALUE"]);
     let too_long = ["plan", "quickstart", "--set", "training.seq_len=2048"];
     check(&place, &too_long, &["arms.xpos.model", "scale_base must be at least", "got 64"]);
+    let absurd = ["plan", "quickstart", "--set", "training.seq_len=9223372036854775806"];
+    check(&place, &absurd, &["the validation text has"]);
     check(&place, &["plan", "quickstart", "--jobs", "0"], &["--jobs must be at least 1, got 0"]);
     check(&place, &["plan", "quickstart", "--device", "cuda:0"], &["cuda"]);
     check(&place, &["report", "nowhere"], &["`nowhere` is not a run directory"]);
