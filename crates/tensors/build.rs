@@ -27,6 +27,10 @@ fn main() {
     for folder in [include.join("torch/csrc/api/include"), include] {
         build.flag("-isystem").flag(folder);
     }
+    // With it at::parallel_for uses libtorch's threads, without it one; torch-sys links the runtime on Linux.
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+        build.flag_if_supported("-fopenmp");
+    }
     build.file("src/shim.cpp").compile("forerun_tensors_shim");
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, Parser, Subcommand};
 
 use crate::help::HELP;
+use crate::peers::Peer;
 
 /// `cargo xtask`.
 #[derive(Debug, Parser)]
@@ -69,6 +70,15 @@ pub(crate) enum Command {
     Bench {
         /// The name of one benchmark
         name: Option<String>,
+    },
+    /// Run our programs and other people's side by side, and print ratios; alone, list them
+    ///
+    /// The rivals' packages are installed below target/peers-venv/ the first time, at the versions that
+    /// xtask/peers/*/requirements.txt pins.
+    Peers {
+        /// Absent: list them
+        #[command(subcommand)]
+        peer: Option<Peer>,
     },
     /// Run what CI runs: test, lint, doc
     Ci,

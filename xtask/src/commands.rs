@@ -9,7 +9,7 @@ use crate::cargo::Cargo;
 use crate::cli::Command;
 use crate::program::Program;
 use crate::workspace::Workspace;
-use crate::{clean, doctor, help, output, setup};
+use crate::{clean, doctor, help, output, peers, setup};
 
 /// Does what `command` says; prints the help if there is none.
 pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
@@ -38,6 +38,7 @@ pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
         Command::Lint => Cargo::new(&workspace)?.lint().map(done),
         Command::Doc => Cargo::new(&workspace)?.doc().map(done),
         Command::Bench { name } => Cargo::new(&workspace)?.bench(name.as_deref()).map(done),
+        Command::Peers { peer } => peers::run(&workspace, peer),
         Command::Ci => ci(&workspace).map(done),
     }
 }

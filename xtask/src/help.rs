@@ -25,6 +25,7 @@ Working on Forerun
   doc                     the API documentation, warnings are errors
   bench [NAME]            the benchmarks, or one of them
   golden [--dir DIR]      check the reference vectors
+  peers [NAME]            our programs and other people's in turn, as ratios
   ci                      what CI runs: test, lint, doc
 
 What a command needs (libtorch, a build) it sets up itself, the first time.

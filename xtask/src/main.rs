@@ -16,6 +16,7 @@ mod install;
 mod libtorch;
 mod lock;
 mod output;
+mod peers;
 mod process;
 mod program;
 mod python;

@@ -21,13 +21,24 @@ pub(crate) enum Program {
     Experiments,
     /// Checks reference vectors.
     Golden,
+    /// Our side of `peers train`.
+    TrainStep,
+    /// Our side of `peers tensorboard`.
+    TensorboardEvents,
 }
 
 impl Program {
-    fn binary(self) -> &'static str {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Experiments, Self::Golden, Self::TrainStep, Self::TensorboardEvents];
+
+    pub(crate) fn binary(self) -> &'static str {
         match self {
             Self::Experiments => "forerun-experiments",
             Self::Golden => "golden",
+            Self::TrainStep => "train_step",
+            Self::TensorboardEvents => "tensorboard_events",
         }
     }
 
@@ -37,16 +48,22 @@ impl Program {
         workspace: &Workspace,
         arguments: Vec<OsString>,
     ) -> Result<ExitCode> {
-        let libtorch = setup::ensure(workspace)?;
-        let executable = self.build(&Cargo::with(workspace, libtorch.clone()))?;
-        let mut command = Command::new(from_here(&executable));
-        command.args(arguments).env("LIBTORCH", &libtorch.dir);
-        command.env(LIBRARY_PATH, library_path(&libtorch)?);
+        let mut command = self.built(workspace)?;
+        command.args(arguments);
         let at_root = env::current_dir().is_ok_and(|here| here == workspace.root);
         if env::var_os(RUNS).is_none() && !at_root {
             command.env(RUNS, workspace.root.join("runs"));
         }
         process::become_program(&mut command)
+    }
+
+    /// Sets up what is missing and builds; the command starts the program, as yet without arguments.
+    pub(crate) fn built(self, workspace: &Workspace) -> Result<Command> {
+        let libtorch = setup::ensure(workspace)?;
+        let executable = self.build(&Cargo::with(workspace, libtorch.clone()))?;
+        let mut command = Command::new(from_here(&executable));
+        command.env("LIBTORCH", &libtorch.dir).env(LIBRARY_PATH, library_path(&libtorch)?);
+        Ok(command)
     }
 
     /// Builds the program; cargo says where it lies.

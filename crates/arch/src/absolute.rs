@@ -8,21 +8,22 @@ use tch::{Device, Kind, Tensor};
 /// Where the rows come from.
 #[derive(Debug)]
 pub(crate) enum Absolute {
-    /// `table` is `[offset + max_seq_len, d_model]`.
+    /// `table` is `[offset + max_seq_len, d_model]`; of a stack it has the members before that.
     Learned { table: Tensor, offset: i64 },
     /// Vaswani et al. 2017, section 3.5: sin in even channels, cos in odd ones.
     Sinusoidal { d_model: i64, device: Device },
 }
 
 impl Absolute {
-    /// The rows of these positions, `[positions, d_model]`.
+    /// The rows of these positions, `[positions, d_model]`; from the tables of a stack `[members, positions, d_model]`.
     pub(crate) fn rows(&self, positions: Range<i64>) -> Result<Tensor> {
         match self {
             Self::Learned { table, offset } => {
-                let max_seq_len = table.size2()?.0 - offset;
+                let size = table.size();
+                let max_seq_len = size[size.len() - 2] - offset;
                 ensure_fits(positions.end, max_seq_len)?;
                 let rows = positions.end - positions.start;
-                Ok(table.f_narrow(0, offset + positions.start, rows)?)
+                Ok(table.f_narrow(-2, offset + positions.start, rows)?)
             }
             Self::Sinusoidal { d_model, device } => sinusoidal(positions, *d_model, *device),
         }

@@ -9,20 +9,20 @@ use crate::alibi::alibi_slopes;
 use crate::attention::Attention;
 use crate::block::Block;
 use crate::cache::KvCache;
-use crate::config::{Activation, DecoderConfig, NormPlacement, Positions};
+use crate::config::{Activation, DecoderConfig, Init, NormPlacement, Positions};
 use crate::embedding::Embedding;
 use crate::error::Result;
 use crate::gains::Gains;
 use crate::init;
 use crate::layout::{self, Spec};
-use crate::linear::Linear;
+use crate::linear::{Linear, product};
 use crate::mlp::Mlp;
 use crate::mup;
 use crate::norm::Norm;
 use crate::plan::{Plan, Relative};
 use crate::rotary::Rotary;
 
-/// A decoder-only transformer with its parameters.
+/// A decoder-only transformer with its parameters, or a stack of several ([`Decoder::stack`]).
 #[derive(Debug)]
 pub struct Decoder {
     config: DecoderConfig,
@@ -33,6 +33,8 @@ pub struct Decoder {
     pub(crate) blocks: Vec<Block>,
     final_norm: Option<Norm>,
     head: Tensor,
+    /// How each member of a stack was initialised; none for a single model.
+    pub(crate) inits: Option<Vec<Init>>,
 }
 
 /// How a forward pass is run; [`Default`] is causal evaluation.
@@ -53,19 +55,27 @@ impl Decoder {
     /// [`forerun_tensors::Error::Config`] names the first field of `config` that is out of range.
     pub fn new(config: &DecoderConfig, rng: &mut impl Rng, device: Device) -> Result<Self> {
         config.validate()?;
-        Self::build(config, device, |spec| init::draw(config, spec, rng, device))
+        Self::build(config, None, device, |spec| init::draw(config, spec, rng, device))
     }
 
-    /// A model whose parameters are about to be overwritten.
-    pub(crate) fn uninitialised(config: &DecoderConfig, device: Device) -> Result<Self> {
+    /// A model whose parameters are about to be overwritten; with `inits` a stack of as many.
+    pub(crate) fn uninitialised(
+        config: &DecoderConfig,
+        inits: Option<Vec<Init>>,
+        device: Device,
+    ) -> Result<Self> {
         config.validate()?;
-        Self::build(config, device, |spec| {
-            Ok(Tensor::f_zeros(spec.shape.as_slice(), (Kind::Float, device))?)
+        let members: Vec<i64> = inits.iter().map(|inits| inits.len() as i64).collect();
+        Self::build(config, inits, device, |spec| {
+            let shape = [members.as_slice(), spec.shape.as_slice()].concat();
+            Ok(Tensor::f_zeros(shape, (Kind::Float, device))?)
         })
     }
 
-    fn build(
+    /// Joins the parameters that `make` gives, of one model or of a stack, into layers.
+    pub(crate) fn build(
         config: &DecoderConfig,
+        inits: Option<Vec<Init>>,
         device: Device,
         mut make: impl FnMut(&Spec) -> forerun_tensors::Result<Tensor>,
     ) -> Result<Self> {
@@ -86,10 +96,20 @@ impl Decoder {
             parts.get(if tied { "embed_tokens.weight" } else { "output_projection.weight" })?;
         let relative = relative(config, device)?;
         let config = config.clone();
-        Ok(Self { config, parameters, device, embedding, relative, blocks, final_norm, head })
+        Ok(Self {
+            config,
+            parameters,
+            device,
+            embedding,
+            relative,
+            blocks,
+            final_norm,
+            head,
+            inits,
+        })
     }
 
-    /// What the model is made of.
+    /// What the model is made of. Of a stack: what each member is made of, but for `init`, which is the first one's.
     #[must_use]
     pub fn config(&self) -> &DecoderConfig {
         &self.config
@@ -101,13 +121,14 @@ impl Decoder {
         self.device
     }
 
-    /// All trainable tensors under TorchScale's names.
+    /// All trainable tensors under TorchScale's names. In a stack each has the members before its own shape.
     #[must_use]
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The output projection, `[vocab, d_model]`; the embedding table if the two are tied.
+    /// The output projection, `[vocab, d_model]`, or of a stack `[members, vocab, d_model]`; the embedding table if
+    /// the two are tied.
     pub fn head(&self) -> &Tensor {
         &self.head
     }
@@ -119,10 +140,11 @@ impl Decoder {
     }
 
     /// The last hidden states of `tokens`, i64 `[batch, seq]`: `[batch, seq, d_model]`, after the
-    /// final norm if there is one.
+    /// final norm if there is one. A stack reads `[members * batch, seq]`, the rows of the first member first.
     ///
     /// # Errors
-    /// [`forerun_tensors::Error::Shape`] if `tokens` is not a non-empty matrix;
+    /// [`forerun_tensors::Error::Shape`] if `tokens` is not a non-empty matrix, or its rows cannot be shared out evenly
+    /// among the members of a stack;
     /// [`forerun_tensors::Error::Config`] if it is longer than the learned positions;
     /// [`forerun_tensors::Error::Tch`] if a token id is not below `vocab_size`.
     pub fn hidden(&self, tokens: &Tensor, options: &Forward) -> Result<Tensor> {
@@ -146,8 +168,8 @@ impl Decoder {
     /// logits, f32 `[batch, new, vocab]`, the same as a forward pass over the whole text gives.
     ///
     /// # Errors
-    /// [`crate::Error::Cache`] if `mask` sees keys that an earlier, narrower mask let the cache drop; else as
-    /// [`Self::hidden`]. After an error the cache stands at the same position as before;
+    /// [`crate::Error::Cache`] if `mask` sees keys that an earlier, narrower mask let the cache drop;
+    /// [`forerun_tensors::Error::Config`] for a stack; else as [`Self::hidden`]. After an error the cache stands at the same position as before;
     /// keys that `mask` can no longer show may be gone.
     pub fn step(&self, tokens: &Tensor, cache: &mut KvCache, mask: Mask) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
@@ -162,6 +184,7 @@ impl Decoder {
         mask: Mask,
     ) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
+        self.ensure_single()?;
         mask.validate()?;
         let position = cache.position();
         let mut x = self.enter(tokens, position, false)?;
@@ -198,7 +221,7 @@ impl Decoder {
 
     /// Logits of hidden states, `[.., d_model]` to f32 `[.., vocab]`.
     pub(crate) fn project(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = hidden.f_linear(&self.head, None::<&Tensor>)?.f_to_kind(Kind::Float)?;
+        let logits = product(hidden, &self.head, None)?.f_to_kind(Kind::Float)?;
         let scale = self.logit_scale();
         if scale == 1.0 { Ok(logits) } else { Ok(logits.f_mul_scalar(scale)?) }
     }
@@ -211,8 +234,12 @@ impl Decoder {
 
     fn enter(&self, tokens: &Tensor, position: i64, train: bool) -> Result<Tensor> {
         let size = tokens.size();
-        if size.len() != 2 || size.contains(&0) || tokens.kind() != Kind::Int64 {
-            let want = "[batch, seq], i64, not empty".to_owned();
+        let members = self.n_members() as i64;
+        let fits = size.len() == 2 && !size.contains(&0) && size[0] % members == 0;
+        if !fits || tokens.kind() != Kind::Int64 {
+            let batch =
+                if self.is_stack() { format!("{members} * batch") } else { "batch".to_owned() };
+            let want = format!("[{batch}, seq], i64, not empty");
             return Err(TensorError::Shape { arg: "tokens", want, got: size }.into());
         }
         Ok(self.embedding.forward(tokens, position, train)?)

@@ -17,7 +17,7 @@ use crate::sample::{Generation, sample};
 ///
 /// # Errors
 /// [`forerun_tensors::Error::Config`] if an option is out of range, the prompt is empty, the text would
-/// outgrow learned positions, or the logits are not finite.
+/// outgrow learned positions, the model is a stack, or the logits are not finite.
 pub fn generate(
     model: &Decoder,
     prompt: &[i64],
@@ -26,6 +26,7 @@ pub fn generate(
     on_token: &mut dyn FnMut(i64) -> ControlFlow<()>,
 ) -> Result<Vec<i64>> {
     options.validate()?;
+    model.ensure_single()?;
     ensure(!prompt.is_empty(), "prompt", "at least one token", "none")?;
     if let Positions::Learned { max_seq_len, .. } = model.config().positions {
         let needed = (prompt.len() + options.max_new_tokens) as i64;

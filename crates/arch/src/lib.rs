@@ -1,6 +1,7 @@
 //! Transformer blocks and whole decoder models on libtorch: Magneto, the length-extrapolatable
 //! transformer and their rivals as options of one [`DecoderConfig`], with a KV cache, generation of
-//! token ids, attention resolution, counted parameters and checkpoints.
+//! token ids, attention resolution, counted parameters and checkpoints. Several models of one shape
+//! can be joined into a stack ([`Decoder::stack`]) that runs and trains them at once.
 //!
 //! Tensors are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that its
 //! weights load by name.
@@ -54,6 +55,7 @@ mod plan;
 mod resolution;
 mod rotary;
 mod sample;
+mod stack;
 #[cfg(test)]
 mod testing;
 

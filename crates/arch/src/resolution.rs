@@ -26,8 +26,9 @@ pub struct Resolution {
 /// Holds one layer's scores, f32 `[batch, heads, seq, seq]`, at a time.
 ///
 /// # Errors
-/// As [`Decoder::hidden`].
+/// [`forerun_tensors::Error::Config`] for a stack; else as [`Decoder::hidden`].
 pub fn attention_resolution(model: &Decoder, tokens: &Tensor, mask: Mask) -> Result<Resolution> {
+    model.ensure_single()?;
     let _no_grad = tch::no_grad_guard();
     let stream = model.residual_stream(tokens, mask)?;
     let seq = tokens.size2()?.1;

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::train_lm::TrainLm;
+use crate::train_stack::TrainStack;
 
 /// What a worker process computes: pure data, written to `cell.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Cell {
     pub label: String,
     /// What it says about itself in the table of results (`arm`, `seed`, …); not part of the key.
     pub tags: BTreeMap<String, Value>,
+    /// What every member of a stack says about itself beside that; empty for other cells; not part of the key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<BTreeMap<String, Value>>,
     /// What it is expected to cost; not part of the key.
     pub cost: Cost,
 }
@@ -37,6 +41,8 @@ pub struct Cell {
 pub enum Task {
     /// Trains a decoder language model.
     TrainLm(TrainLm),
+    /// Trains several decoders of one shape at once.
+    TrainStack(TrainStack),
     /// Measures a trained decoder: loss by length and mask, attention resolution, samples.
     EvaluateLm(EvaluateLm),
 }
@@ -46,6 +52,7 @@ impl Task {
     fn version(&self) -> (&'static str, u32) {
         match self {
             Self::TrainLm(_) => ("train-lm", 1),
+            Self::TrainStack(_) => ("train-stack", 1),
             Self::EvaluateLm(_) => ("evaluate-lm", 1),
         }
     }
@@ -111,6 +118,19 @@ pub struct CellResult {
     pub series: Vec<Series>,
     /// Text that the model wrote.
     pub samples: Vec<Sample>,
+    /// What each member of a stack gave, in their order; empty for other cells.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberResult>,
+}
+
+/// What one member of a stack gave.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberResult {
+    /// Scalars: one row of `results.parquet`, with those of the whole stack.
+    pub row: BTreeMap<String, Value>,
+    /// Curves.
+    pub series: Vec<Series>,
 }
 
 /// One measured curve.

@@ -7,9 +7,11 @@ use forerun_runs::verdict::Rule;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::body;
 use crate::catalog::Entry;
-use crate::length::LengthConfig;
 use crate::merge::{merge, set};
+
+pub use crate::body::Body;
 
 /// How much of an experiment to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -109,14 +111,6 @@ pub struct Experiment {
     pub body: Body,
 }
 
-/// The kinds of experiment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Body {
-    /// Trains models that differ in positions and norm, reads them beyond the training length.
-    LengthExtrapolation(LengthConfig),
-}
-
 /// Where the text comes from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,8 +161,9 @@ pub struct Claim {
     pub statement: String,
     /// What is measured.
     pub a: Measure,
-    /// What it is compared with.
-    pub b: Measure,
+    /// What it is compared with; with zero if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub b: Option<Measure>,
     /// The rule of the verdict.
     pub rule: Rule,
     /// Noise between seeds, for the detectable effect that `plan` prints; in the unit of the effect.
@@ -183,11 +178,18 @@ pub struct Measure {
     pub arm: String,
     /// Name of the series, `nll/causal`.
     pub series: String,
-    /// Where on the series: the abscissa, in multiples of the training length.
+    /// Where on the series: the abscissa, for lengths in multiples of the training length.
     pub at: f64,
     /// Subtract the same arm's causal value at the training length: how much is lost by going beyond it.
     #[serde(default)]
     pub beyond_training_length: bool,
+}
+
+impl Claim {
+    /// Everything that it measures.
+    pub(crate) fn measures(&self) -> impl Iterator<Item = &Measure> {
+        std::iter::once(&self.a).chain(&self.b)
+    }
 }
 
 impl Experiment {
@@ -231,10 +233,7 @@ impl Experiment {
     /// Errors name the setting by its path, `arms[1].model.n_heads`.
     fn from_table(table: Table) -> Result<Self> {
         let kind = table.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let own: &[&str] = match kind.as_str() {
-            "length-extrapolation" => &["arms", "evaluation", "samples"],
-            other => bail!("kind: there is no kind of experiment `{other}`"),
-        };
+        let own = body::own_settings(&kind)?;
         if let Some(key) =
             table.keys().find(|key| !COMMON.contains(&key.as_str()) && !own.contains(&key.as_str()))
         {
@@ -249,7 +248,7 @@ impl Experiment {
             table.iter().filter(|(key, _)| own.contains(&key.as_str())).map(owned).collect();
         let common: Table =
             table.iter().filter(|(key, _)| !own.contains(&key.as_str())).map(owned).collect();
-        let _: LengthConfig = read(body)?;
+        body::check_own_settings(&kind, body)?;
         read::<Names>(common)?;
         read(table)
     }
@@ -286,9 +285,7 @@ impl Experiment {
         for claim in &self.claims {
             claim.rule.validate().with_context(|| format!("claim `{}`", claim.name))?;
         }
-        match &self.body {
-            Body::LengthExtrapolation(body) => body.validate(self),
-        }
+        self.body.validate(self)
     }
 }
 
@@ -338,7 +335,7 @@ fn owned((key, value): (&String, &Value)) -> (String, Value) {
 }
 
 /// Reads a table; the error begins with the path of the setting.
-fn read<T: serde::de::DeserializeOwned>(table: Table) -> Result<T> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(table: Table) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let (path, reason) = (error.path().to_string(), error.into_inner().to_string());
         anyhow::anyhow!("{path}: {}", reason.trim().replace('\n', " "))

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use forerun_arch::{Decoder, Forward, Generation, attention_resolution, generate};
@@ -17,9 +18,9 @@ use crate::cell::{CellResult, Sample, Series};
 use crate::data::{open_packed, open_tokenizer};
 use crate::environment;
 use crate::protocol::Message;
-use crate::store::Store;
-use crate::train_lm::series;
-use crate::worker::{End, Work};
+use crate::train_stack;
+use crate::training_log::series;
+use crate::worker::{End, Work, needed_result};
 
 /// Tokens in one forward pass.
 const BATCH_TOKENS: usize = 8192;
@@ -42,6 +43,9 @@ pub struct EvaluateLm {
     pub samples: SampleTask,
     /// Root of the sampling.
     pub seed: u64,
+    /// Which member of the stack that the needed cell trained; none if it trained a single model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<usize>,
 }
 
 /// Where attention resolution is measured.
@@ -73,7 +77,7 @@ pub struct SampleTask {
 /// Measures; one that is stopped starts again.
 pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<End> {
     let trained = work.needed(0)?;
-    if let Some(outcome) = did_not_finish(&trained)? {
+    if let Some(outcome) = did_not_finish(&trained, task.member)? {
         let row = BTreeMap::from([(
             "outcome".to_owned(),
             json!(format!("nothing to evaluate: {outcome}")),
@@ -81,7 +85,11 @@ pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<End> {
         return Ok(End::Result(CellResult { row, ..CellResult::default() }));
     }
     let device = parse_device(&work.cell.machine.device)?;
-    let model = Decoder::load(&trained.join("model"), device)?;
+    let folder = match task.member {
+        Some(member) => train_stack::model_folder(&trained, member),
+        None => trained.join("model"),
+    };
+    let model = Decoder::load(&folder, device)?;
     let evaluation = Evaluation { task, work, model: &model, device };
     let _no_grad = tch::no_grad_guard();
 
@@ -126,13 +134,15 @@ pub(crate) fn run(task: &EvaluateLm, work: &Work<'_>) -> Result<End> {
     Ok(End::Result(result))
 }
 
-fn did_not_finish(trained: &std::path::Path) -> Result<Option<String>> {
-    let store = Store::new(trained.parent().context("a cell lies in a store")?);
-    let key =
-        trained.file_name().and_then(|name| name.to_str()).context("a cell's folder is its key")?;
-    let result = store.result(key)?.context("the training has no result")?;
-    let outcome =
-        result.row.get("outcome").and_then(|value| value.as_str()).unwrap_or("unknown").to_owned();
+fn did_not_finish(trained: &Path, member: Option<usize>) -> Result<Option<String>> {
+    let result = needed_result(trained)?;
+    let row = match member {
+        None => Some(&result.row),
+        // A stack that ran out of memory as a whole has no members to tell of.
+        Some(member) => result.members.get(member).map(|found| &found.row).or(Some(&result.row)),
+    };
+    let outcome = row.and_then(|row| row.get("outcome")).and_then(|value| value.as_str());
+    let outcome = outcome.unwrap_or("unknown").to_owned();
     Ok((outcome != "finished").then_some(outcome))
 }
 

@@ -4,19 +4,32 @@
 //! Sun et al. 2022, *A Length-Extrapolatable Transformer*, arXiv:2212.10554. Blockwise causal attention exists at
 //! inference only, so one trained model serves both masks. Lengths are multiples of the training length, and the
 //! same validation tokens are read at each of them.
+//!
+//! With `[tuning]` every arm first tries some learning rates on a seed of its own, judged by a part of the validation
+//! text that no evaluation reads; its models are then trained at the best one, as a stack. With `[sweep]` one arm's
+//! xPos is trained again with other constants.
 
+mod correlation;
 mod plan;
 mod report;
+mod sweep;
+mod tuning;
 
 use anyhow::{Context, Result, bail};
 use forerun_arch::{DecoderConfig, Generation};
 use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Experiment;
+use crate::config::{Experiment, Measure};
 
+pub(crate) use correlation::{derived, reconsider};
 pub(crate) use plan::cells;
 pub(crate) use report::{recommendation, report};
+pub use sweep::SweepConfig;
+pub use tuning::TuningConfig;
+
+/// What is measured at several lengths on every arm, and what a claim may name.
+const SERIES: [&str; 4] = ["nll/causal", "nll/bca", "resolution/causal", "resolution/bca"];
 
 /// The part of the configuration that is this kind's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +41,12 @@ pub struct LengthConfig {
     pub evaluation: EvaluationConfig,
     /// What each model writes.
     pub samples: SamplesConfig,
+    /// How each arm finds its learning rate; without it, every arm is trained at the one that it states.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuning: Option<TuningConfig>,
+    /// Other constants of one arm's xPos.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<SweepConfig>,
 }
 
 /// One model, trained once a seed.
@@ -97,21 +116,8 @@ impl LengthConfig {
             bail!("evaluation.resolution_ratios: {ratio} is not among evaluation.ratios");
         }
         for claim in &experiment.claims {
-            for measure in [&claim.a, &claim.b] {
-                if !self.arms.iter().any(|arm| arm.name == measure.arm) {
-                    bail!(
-                        "claim `{}` measures the arm `{}`, which does not exist",
-                        claim.name,
-                        measure.arm
-                    );
-                }
-                if !ratios.iter().any(|&ratio| ratio as f64 == measure.at) {
-                    bail!(
-                        "claim `{}` measures at {}, which is not among evaluation.ratios",
-                        claim.name,
-                        measure.at
-                    );
-                }
+            for measure in claim.measures() {
+                self.validate_measure(measure).with_context(|| format!("claim `{}`", claim.name))?;
             }
         }
         let seq_len = self.training_length();
@@ -120,6 +126,30 @@ impl LengthConfig {
         }
         if seq_len % 2 != 0 {
             bail!("training.seq_len must be even (blocks are half of it), got {seq_len}");
+        }
+        if let Some(tuning) = &self.tuning {
+            tuning.validate(self)?;
+        }
+        self.sweep.as_ref().map_or(Ok(()), |sweep| sweep.validate(self))
+    }
+
+    fn validate_measure(&self, measure: &Measure) -> Result<()> {
+        let Measure { arm, series, at, .. } = measure;
+        if arm == correlation::ALL_ARMS {
+            return correlation::validate(self, measure);
+        }
+        if !self.arms.iter().any(|known| known.name == *arm) {
+            bail!("it measures the arm `{arm}`, which does not exist");
+        }
+        if !SERIES.contains(&series.as_str()) {
+            bail!("it measures the series `{series}`; there are: {}", SERIES.join(", "));
+        }
+        let (ratios, name) = match series.starts_with("nll") {
+            true => (&self.evaluation.ratios, "evaluation.ratios"),
+            false => (&self.evaluation.resolution_ratios, "evaluation.resolution_ratios"),
+        };
+        if !ratios.iter().any(|&ratio| ratio as f64 == *at) {
+            bail!("it measures at {at}, which is not among {name}");
         }
         Ok(())
     }
@@ -134,6 +164,9 @@ impl LengthConfig {
                 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
             {
                 bail!("an arm's name is made of letters, digits, - and _, got `{name}`"); // it names files
+            }
+            if *name == correlation::ALL_ARMS {
+                bail!("an arm cannot be called `{name}`: that is what claims call all of them");
             }
             if self.arms[..index].iter().any(|other| other.name == *name) {
                 bail!("two arms are called `{name}`");
@@ -153,6 +186,11 @@ impl LengthConfig {
             bail!("samples.prompt_tokens must be positive, got {}", samples.prompt_tokens);
         }
         samples.generation().validate().context("samples")
+    }
+
+    /// The arm of this name.
+    fn arm(&self, name: &str) -> Option<&Arm> {
+        self.arms.iter().find(|arm| arm.name == name)
     }
 
     /// The length that every arm is trained at, in tokens.

@@ -11,6 +11,7 @@
 //! assert!(names.contains(&"quickstart"));
 //! ```
 
+mod body;
 pub mod catalog;
 pub mod cell;
 pub mod cli;
@@ -33,4 +34,6 @@ mod run;
 pub mod store;
 mod tensorboard;
 mod train_lm;
+mod train_stack;
+mod training_log;
 mod worker;

@@ -15,9 +15,8 @@ use forerun_runs::verdict::{Judgement, judge};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::cell::Sample;
-use crate::config::{Body, Claim, Experiment, Measure};
-use crate::length;
+use crate::cell::{Cell, CellResult, MemberResult, Sample, Series};
+use crate::config::{Claim, Experiment, Measure};
 use crate::plan::{Plan, wrapped};
 use crate::store::Store;
 use crate::tensorboard;
@@ -93,27 +92,28 @@ pub(crate) fn gather(
     let (mut rows, mut points, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     for planned in &plan.cells {
         let Some(result) = store.result(&planned.key)? else { continue };
-        let tags = &planned.cell.tags;
-        let mut row: Row = result.row;
-        row.extend(tags.clone());
-        row.insert("cell".to_owned(), json!(planned.key));
-        row.insert("label".to_owned(), json!(planned.cell.label));
-        rows.push(row);
-        for series in &result.series {
-            for (x, y) in series.x.iter().zip(&series.y) {
-                let mut point: Row = tags.clone();
-                point.extend(
-                    [("series", json!(series.name)), ("x", json!(x)), ("y", json!(y))].map(own),
-                );
-                points.push(point);
+        for found in parts(&planned.cell, result) {
+            let mut row = found.row;
+            row.extend(found.tags.clone());
+            row.insert("cell".to_owned(), json!(planned.key));
+            row.insert("label".to_owned(), json!(planned.cell.label));
+            rows.push(row);
+            for series in &found.series {
+                for (x, y) in series.x.iter().zip(&series.y) {
+                    let mut point: Row = found.tags.clone();
+                    point.extend(
+                        [("series", json!(series.name)), ("x", json!(x)), ("y", json!(y))].map(own),
+                    );
+                    points.push(point);
+                }
             }
+            let (arm, seed) = arm_and_seed(&found.tags);
+            texts.extend(found.samples.into_iter().map(|sample| Text {
+                arm: arm.clone(),
+                seed,
+                sample,
+            }));
         }
-        let (arm, seed) = arm_and_seed(tags);
-        texts.extend(result.samples.into_iter().map(|sample| Text {
-            arm: arm.clone(),
-            seed,
-            sample,
-        }));
     }
     write_results(&dir.join("results.parquet"), &rows)?;
     write_results(&dir.join("series.parquet"), &points)?;
@@ -122,11 +122,35 @@ pub(crate) fn gather(
     write_json(&dir.join("verdict.json"), &judge_all(experiment, &curves)?)?;
     tensorboard::write(&dir.join("tensorboard"), &curves)?;
     let outcome = Outcome::read(dir)?;
-    let recommendation = match &experiment.body {
-        Body::LengthExtrapolation(body) => length::recommendation(&outcome, body),
-    };
-    write_recommendations(&dir.join("recommendation.json"), &recommendation)?;
+    let recommendations = experiment.body.recommendation(&outcome);
+    write_recommendations(&dir.join("recommendation.json"), &recommendations)?;
     Ok(())
+}
+
+/// What one model of a cell gave: a cell that is not a stack is one model.
+struct Found {
+    tags: Row,
+    row: Row,
+    series: Vec<Series>,
+    samples: Vec<Sample>,
+}
+
+/// What is said of a whole stack, its speed for example, stands in the row of each of its members.
+fn parts(cell: &Cell, result: CellResult) -> Vec<Found> {
+    let CellResult { row, series, samples, mut members } = result;
+    if cell.members.is_empty() {
+        return vec![Found { tags: cell.tags.clone(), row, series, samples }];
+    }
+    // A stack that ran out of memory says so as a whole, which is true of each member.
+    members.resize(cell.members.len(), MemberResult::default());
+    let member = |(index, member): (usize, MemberResult)| {
+        let mut tags = cell.tags.clone();
+        tags.extend(cell.members.get(index).cloned().unwrap_or_default());
+        let mut whole = row.clone();
+        whole.extend(member.row);
+        Found { tags, row: whole, series: member.series, samples: Vec::new() }
+    };
+    members.into_iter().enumerate().map(member).collect()
 }
 
 fn own((name, value): (&str, Value)) -> (String, Value) {
@@ -159,16 +183,20 @@ fn curves(points: &[Row]) -> Vec<Curve> {
 }
 
 fn judge_all(experiment: &Experiment, curves: &[Curve]) -> Result<Vec<ClaimVerdict>> {
-    experiment.claims.iter().map(|claim| judge_one(experiment, claim, curves)).collect()
+    let derived = experiment.body.derived(experiment, curves);
+    let curves = [curves, &derived].concat();
+    experiment.claims.iter().map(|claim| judge_one(experiment, claim, &curves)).collect()
 }
 
 fn judge_one(experiment: &Experiment, claim: &Claim, curves: &[Curve]) -> Result<ClaimVerdict> {
     let measured = |measure: &Measure| -> Vec<f64> {
         (0..experiment.seeds).map(|seed| value(experiment, curves, measure, seed)).collect()
     };
-    let (a, b) = (measured(&claim.a), measured(&claim.b));
+    let a = measured(&claim.a);
+    let b = claim.b.as_ref().map_or_else(|| vec![0.0; a.len()], measured);
     let mut rng = Seed::new(experiment.root_seed).stream(&format!("verdict/{}", claim.name));
     let judgement = judge(&claim.rule, &a, &b, &mut rng)?;
+    let judgement = experiment.body.reconsider(claim, curves, judgement)?;
     let finite = |values: Vec<f64>| {
         values.into_iter().map(|value| value.is_finite().then_some(value)).collect()
     };
@@ -184,8 +212,7 @@ fn judge_one(experiment: &Experiment, claim: &Claim, curves: &[Curve]) -> Result
 
 /// The number that a measure means for one seed; NaN if it was not measured.
 fn value(experiment: &Experiment, curves: &[Curve], measure: &Measure, seed: u64) -> f64 {
-    let Body::LengthExtrapolation(body) = &experiment.body;
-    let seq_len = body.training_length() as f64;
+    let unit = experiment.body.unit_of_at();
     let at = |series: &str, x: f64| {
         curves
             .iter()
@@ -196,8 +223,8 @@ fn value(experiment: &Experiment, curves: &[Curve], measure: &Measure, seed: u64
             .find(|point| point.0 == x)
             .map_or(f64::NAN, |point| point.1)
     };
-    let value = at(&measure.series, measure.at * seq_len);
-    if measure.beyond_training_length { value - at("nll/causal", seq_len) } else { value }
+    let value = at(&measure.series, measure.at * unit);
+    if measure.beyond_training_length { value - at("nll/causal", unit) } else { value }
 }
 
 impl Outcome {
@@ -248,11 +275,15 @@ impl Outcome {
 
     /// A number of the training rows of an arm, one a seed.
     pub fn training(&self, arm: &str, column: &str) -> Vec<f64> {
-        let of_arm = |row: &&Row| {
-            row.get("arm").and_then(Value::as_str) == Some(arm)
-                && row.get("step").and_then(Value::as_str) == Some("train")
-        };
-        self.rows.iter().filter(of_arm).filter_map(|row| row.get(column)?.as_f64()).collect()
+        self.rows_of(arm, "train").filter_map(|row| row.get(column)?.as_f64()).collect()
+    }
+
+    /// The rows of an arm and a step: `train`, `tune`, `evaluate`.
+    pub fn rows_of<'a>(&'a self, arm: &'a str, step: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.iter().filter(move |row| {
+            let is = |name: &str, value: &str| row.get(name).and_then(Value::as_str) == Some(value);
+            is("arm", arm) && is("step", step)
+        })
     }
 }
 
@@ -262,9 +293,7 @@ impl Outcome {
 /// Names the file that is missing or damaged.
 pub fn render(dir: &Path) -> Result<()> {
     let outcome = Outcome::read(dir)?;
-    let report = match &outcome.experiment.body {
-        Body::LengthExtrapolation(body) => length::report(&outcome, body)?,
-    };
+    let report = outcome.experiment.body.report(&outcome)?;
     let (markdown, figures) = report.to_markdown_with_figures("figures");
     std::fs::create_dir_all(dir.join("figures"))?;
     for figure in figures {

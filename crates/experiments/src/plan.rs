@@ -7,9 +7,8 @@ use forerun_runs::report::rule_in_words;
 use forerun_runs::verdict::detectable_effect;
 
 use crate::cell::Cell;
-use crate::config::{Body, Experiment};
+use crate::config::Experiment;
 use crate::data::Prepared;
-use crate::length;
 use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
@@ -54,10 +53,7 @@ impl Plan {
     /// # Errors
     /// If the configuration does not fit the data (text too short, a length beyond the model's).
     pub fn new(experiment: &Experiment, data: &Prepared) -> Result<Self> {
-        let cells = match &experiment.body {
-            Body::LengthExtrapolation(body) => length::cells(experiment, body, data)?,
-        };
-        Ok(Self { cells })
+        Ok(Self { cells: experiment.body.cells(experiment, data)? })
     }
 
     /// Floating-point operations of the cells that `store` lacks.

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cell::{Cell, CellResult, Task};
 use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
-use crate::{evaluate, store, train_lm};
+use crate::{evaluate, store, train_lm, train_stack};
 
 /// How a cell's code ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +51,14 @@ impl Work<'_> {
     }
 }
 
+/// The result of a needed cell, by its folder.
+pub(crate) fn needed_result(dir: &Path) -> Result<CellResult> {
+    let store = store::Store::new(dir.parent().context("a cell lies in a store")?);
+    let key =
+        dir.file_name().and_then(|name| name.to_str()).context("a cell's folder is its key")?;
+    store.result(key)?.context("a needed cell has no result")
+}
+
 /// Computes the cell in `dir`; every end is told to the parent as a [`Message`].
 pub(crate) fn work(dir: &Path) -> i32 {
     let stop = stop_when_parent_is_gone();
@@ -76,6 +84,7 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
     let context = Work { dir, cell: &cell, stop };
     let end = match &cell.task {
         Task::TrainLm(task) => train_lm::run(task, &context),
+        Task::TrainStack(task) => train_stack::run(task, &context),
         Task::EvaluateLm(task) => evaluate::run(task, &context),
     };
     match end {

@@ -3,6 +3,7 @@
 //! Functions of a whole sample give `NaN` where it is too small to say anything, and never panic.
 
 mod bootstrap;
+mod cluster;
 pub(crate) mod student;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use bootstrap::{
     percentile_bootstrap, studentised_bootstrap, studentised_bootstrap_difference,
 };
+pub use cluster::jackknife_correlation;
 pub use student::{student_cdf, student_interval, student_quantile, welch_interval};
 
 use crate::error::{Result, ensure};

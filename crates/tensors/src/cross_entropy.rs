@@ -73,6 +73,29 @@ pub fn chunked_cross_entropy(
     outputs.into_iter().next().ok_or_else(|| Error::Foreign("a loss has one output".to_owned()))
 }
 
+/// [`chunked_cross_entropy`] of each of `members` models: `[members]` sums of the kind that it returns, whose gradients
+/// reach each member's own hidden states and head only.
+///
+/// `hidden` is `[members, tokens, d_model]`, `head` is `[members, vocab, d_model]`, `targets` is i64 `[members, tokens]`.
+///
+/// # Errors
+/// As for [`chunked_cross_entropy`].
+pub fn chunked_cross_entropy_stack(
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor,
+    logit_scale: f64,
+    chunk_tokens: i64,
+) -> Result<Tensor> {
+    let members = hidden.size().first().copied().unwrap_or(0);
+    let one = |i| {
+        let (hidden, head) = (hidden.f_select(0, i)?, head.f_select(0, i)?);
+        chunked_cross_entropy(&hidden, &head, &targets.f_select(0, i)?, logit_scale, chunk_tokens)
+    };
+    let sums = (0..members).map(one).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::f_stack(&sums, 0)?)
+}
+
 /// Negative log-likelihood of each token in nats, f32 `[tokens]` (f64 for f64 inputs), 0 where the target is
 /// [`IGNORED`]; without gradients. Arguments and errors as for [`chunked_cross_entropy`].
 ///

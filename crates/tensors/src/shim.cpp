@@ -11,7 +11,12 @@
 #include <utility>
 #include <vector>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -213,6 +218,17 @@ void ft_free(char* text) {
   std::free(text);
 }
 
+bool ft_keep_freed_memory() {
+#ifdef __GLIBC__
+  // Beyond this size (glibc's largest) a block is mapped by itself and unmapped when freed.
+  constexpr int kMapped = 32 << 20;
+  constexpr int kNever = 0x7fffffff;
+  return mallopt(M_MMAP_THRESHOLD, kMapped) == 1 && mallopt(M_TRIM_THRESHOLD, kNever) == 1;
+#else
+  return false;
+#endif
+}
+
 bool ft_set_grad_enabled(bool enabled) {
   const bool before = at::GradMode::is_enabled();
   at::GradMode::set_enabled(enabled);
@@ -367,5 +383,28 @@ char* ft_from_blob(
     const auto options = at::TensorOptions().dtype(static_cast<at::ScalarType>(kind));
     *tensor = new Tensor(at::from_blob(
         data, at::IntArrayRef(shape, n_dims), [held](void*) {}, options));
+  });
+}
+
+char* ft_layout_of(const ft_tensor* tensor, ft_layout* layout) {
+  return guarded([&] {
+    TORCH_CHECK(tensor->defined(), "is not defined");
+    TORCH_CHECK(tensor->is_cpu(), "must be on the CPU, got ", tensor->device());
+    TORCH_CHECK(tensor->layout() == at::kStrided, "must be dense, got layout ", tensor->layout());
+    TORCH_CHECK(!tensor->is_neg() && !tensor->is_conj(), "must not be a lazily negated view");
+    TORCH_CHECK(tensor->dim() <= 4, "must have at most four dimensions, got ", tensor->dim());
+    layout->data = tensor->mutable_data_ptr();
+    layout->kind = static_cast<int>(tensor->scalar_type());
+    layout->n_dims = static_cast<size_t>(tensor->dim());
+    for (size_t i = 0; i < layout->n_dims; i++) {
+      layout->size[i] = tensor->size(static_cast<int64_t>(i));
+      layout->stride[i] = tensor->stride(static_cast<int64_t>(i));
+    }
+  });
+}
+
+char* ft_parallel_for(int64_t count, int64_t grain, const void* context, ft_range_fn body) {
+  return guarded([&] {
+    at::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) { body(context, begin, end); });
   });
 }

@@ -19,6 +19,9 @@ extern "C" {
 char* ft_text(const char* bytes, size_t length);
 void ft_free(char* text);
 
+// Makes glibc's allocator keep what is freed; false where it cannot be told.
+bool ft_keep_freed_memory();
+
 // Gradient mode of this thread; returns what it was.
 bool ft_set_grad_enabled(bool enabled);
 bool ft_grad_enabled();
@@ -64,5 +67,20 @@ char* ft_backward(const ft_tensor* loss, const ft_tensor* gradient);
 char* ft_from_blob(
     void* data, size_t n_dims, const int64_t* shape, int kind, void* owner, ft_drop_fn drop,
     ft_tensor** tensor);
+
+// Where the numbers of a CPU tensor of at most four dimensions lie; anything else is an error.
+struct ft_layout {
+  void* data;
+  int kind;
+  size_t n_dims;
+  int64_t size[4];
+  int64_t stride[4];
+};
+char* ft_layout_of(const ft_tensor* tensor, ft_layout* layout);
+
+// at::parallel_for: `body` is called, on several threads at once, with ranges that together make 0 .. count.
+// It must not throw.
+using ft_range_fn = void (*)(const void* context, int64_t begin, int64_t end);
+char* ft_parallel_for(int64_t count, int64_t grain, const void* context, ft_range_fn body);
 
 } // extern "C"

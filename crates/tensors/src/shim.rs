@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "calls into the C++ shim; each call says why it is sound")]
 
 mod closure;
+mod parallel;
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -13,6 +14,7 @@ use torch_sys::C_tensor;
 use crate::error::{Error, Result, ensure};
 
 pub(crate) use closure::custom_function;
+pub(crate) use parallel::for_each;
 
 type BackwardFn =
     extern "C" fn(*mut c_void, *mut *mut C_tensor, usize, *mut *mut C_tensor, usize) -> *mut c_char;
@@ -30,6 +32,7 @@ pub(crate) struct AutocastState {
 unsafe extern "C" {
     fn ft_text(bytes: *const c_char, length: usize) -> *mut c_char;
     fn ft_free(text: *mut c_char);
+    safe fn ft_keep_freed_memory() -> bool;
     safe fn ft_set_grad_enabled(enabled: bool) -> bool;
     safe fn ft_grad_enabled() -> bool;
     fn ft_clear_grad(tensor: *mut C_tensor);
@@ -78,6 +81,66 @@ unsafe extern "C" {
         drop: DropFn,
         tensor: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn ft_layout_of(tensor: *const C_tensor, layout: *mut RawLayout) -> *mut c_char;
+    fn ft_parallel_for(
+        count: i64,
+        grain: i64,
+        context: *const c_void,
+        body: extern "C" fn(*const c_void, i64, i64),
+    ) -> *mut c_char;
+}
+
+/// `ft_layout` in shim.h.
+#[repr(C)]
+struct RawLayout {
+    data: *mut c_void,
+    kind: c_int,
+    n_dims: usize,
+    size: [i64; 4],
+    stride: [i64; 4],
+}
+
+/// Where the numbers of a dense CPU tensor of at most four dimensions lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Not null unless the tensor is empty.
+    pub(crate) data: *mut c_void,
+    pub(crate) kind: Kind,
+    n_dims: usize,
+    size: [usize; 4],
+    stride: [usize; 4],
+}
+
+impl Layout {
+    /// `arg` names the tensor in an error.
+    pub(crate) fn of(arg: &'static str, tensor: &Tensor) -> Result<Self> {
+        let mut raw =
+            RawLayout { data: null_mut(), kind: 0, n_dims: 0, size: [0; 4], stride: [0; 4] };
+        // SAFETY: a valid handle; the C++ side fills the struct, whose layout is `ft_layout`'s.
+        let found = unsafe { check(ft_layout_of(tensor.as_ptr(), &raw mut raw)) };
+        found.map_err(|error| Error::Foreign(format!("{arg} {error}")))?;
+        let kind = kind_of(raw.kind)?;
+        // libtorch has neither negative sizes nor negative strides.
+        let [size, stride] = [raw.size, raw.stride].map(|list| list.map(|n| n.unsigned_abs() as usize));
+        Ok(Self { data: raw.data, kind, n_dims: raw.n_dims, size, stride })
+    }
+
+    pub(crate) fn size(&self) -> &[usize] {
+        &self.size[..self.n_dims]
+    }
+
+    /// In elements.
+    pub(crate) fn stride(&self) -> &[usize] {
+        &self.stride[..self.n_dims]
+    }
+
+    /// Elements from the first to the last, both counted; 0 if there is none.
+    pub(crate) fn extent(&self) -> usize {
+        if self.size().contains(&0) {
+            return 0;
+        }
+        1 + self.size().iter().zip(self.stride()).map(|(n, stride)| (n - 1) * stride).sum::<usize>()
+    }
 }
 
 /// Turns gradient recording on or off for this thread until dropped, also when a panic unwinds.
@@ -104,6 +167,10 @@ pub(crate) fn grad_enabled() -> bool {
     ft_grad_enabled()
 }
 
+pub(crate) fn keep_freed_memory() -> bool {
+    ft_keep_freed_memory()
+}
+
 pub(crate) fn clear_grad(tensor: &Tensor) {
     // SAFETY: the handle is valid; dropping its gradient is what `zero_grad` on a shared handle does too.
     unsafe { ft_clear_grad(tensor.as_ptr().cast_mut()) }
@@ -127,9 +194,7 @@ impl AutocastState {
     }
 
     pub(crate) fn kind(self) -> Result<Kind> {
-        let known = [Kind::Half, Kind::Float, Kind::Double, Kind::BFloat16];
-        let found = known.into_iter().find(|&kind| scalar_type(kind).ok() == Some(self.kind));
-        found.ok_or_else(|| Error::Foreign(format!("autocast to scalar type {}", self.kind)))
+        kind_of(self.kind)
     }
 }
 
@@ -281,6 +346,24 @@ fn device_type(device: Device) -> Result<c_int> {
 fn unsupported(device: Device) -> Result<c_int> {
     ensure(false, "device", "the CPU or a CUDA device", format!("{device:?}"))?;
     Ok(0)
+}
+
+/// The inverse of [`scalar_type`].
+fn kind_of(number: c_int) -> Result<Kind> {
+    const KNOWN: [Kind; 10] = [
+        Kind::Float,
+        Kind::BFloat16,
+        Kind::Int64,
+        Kind::Half,
+        Kind::Double,
+        Kind::Uint8,
+        Kind::Int8,
+        Kind::Int16,
+        Kind::Int,
+        Kind::Bool,
+    ];
+    let found = KNOWN.into_iter().find(|&kind| scalar_type(kind).ok() == Some(number));
+    found.ok_or_else(|| Error::Foreign(format!("scalar type {number} is not supported here")))
 }
 
 /// The numbers of c10/core/ScalarType.h.

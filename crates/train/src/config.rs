@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Result, ensure};
+use crate::error::{Error, Result, ensure};
 use crate::schedule::Schedule;
 
 /// Hyperparameters of a training run.
@@ -152,9 +152,14 @@ impl TrainConfig {
 
     /// The fields that decide what the run computes, by dotted path; those that only decide what is kept or shown
     /// are left out, and may change between a checkpoint and its resumption.
-    pub(crate) fn fingerprint(&self) -> Result<BTreeMap<String, Value>, serde_json::Error> {
+    pub(crate) fn fields(&self) -> Result<BTreeMap<String, Value>> {
+        let value = serde_json::to_value(self).map_err(|error| Error::Config {
+            field: "config",
+            want: "representable as JSON".to_owned(),
+            got: error.to_string(),
+        })?;
         let mut fields = BTreeMap::new();
-        flatten(String::new(), serde_json::to_value(self)?, &mut fields);
+        flatten(String::new(), value, &mut fields);
         for free in ["checkpoint_every", "keep_checkpoints", "peak_flops"] {
             fields.remove(free);
         }

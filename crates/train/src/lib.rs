@@ -3,7 +3,8 @@
 //!
 //! The crate knows neither architectures nor files of text: whoever calls [`train`] implements [`Model`] and
 //! [`Sequences`], and hears of every update through an [`Observer`]. Diverging and running out of memory are an
-//! [`Outcome`], not an error.
+//! [`Outcome`], not an error. [`train_stack`] trains several models of one shape at once, each with its own learning
+//! rate and data: `train_stack(model, StackData::Own(sources), eval, &config, &[Member { lr }, ..], dir, observer)`.
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -80,22 +81,29 @@ mod clock;
 mod config;
 mod error;
 mod evaluate;
+mod members;
 mod model;
 mod observer;
 mod optimiser;
+mod run;
 mod schedule;
+mod stack;
 mod step;
 mod train;
 
-pub use batch::Batch;
-pub use checkpoint::{Checkpoint, state::State};
+pub use batch::{Batch, StackData};
+pub use checkpoint::{
+    Checkpoint,
+    state::{Divergence, Progress, State},
+};
 pub use config::{OptimiserConfig, Precision, TrainConfig};
 pub use error::{BoxError, Error, Result};
-pub use evaluate::{EvalSet, Evaluated, evaluate};
+pub use evaluate::{EvalSet, Evaluated, evaluate, evaluate_stack};
 pub use forerun_tensors::IGNORED;
 pub use model::{Model, Pass, Sequences};
 pub use observer::{EvalMetrics, Observer, StepMetrics};
 pub use optimiser::Optimiser;
 pub use schedule::{DecayShape, Schedule};
+pub use stack::{Member, StackOutcome, train_stack};
 pub use step::{accumulate_gradients, clip_gradients};
 pub use train::{Outcome, train};

@@ -19,6 +19,10 @@ pub struct Pass {
 /// A language model as the loop sees it: parameters, hidden states, and the matrix that turns them into logits.
 ///
 /// The loss is computed here, chunk by chunk, so that the full logits `[batch, seq, vocab]` never exist.
+///
+/// A stack of several models of one shape, for [`train_stack`](crate::train_stack), has the members before the shape of
+/// every parameter and of the head, and reads `[members * batch, seq]`, the rows of the first member first. No member
+/// may see another's rows or parameters.
 pub trait Model {
     /// Every trainable tensor with its name, role and learning-rate multiplier.
     fn parameters(&self) -> &Parameters;
@@ -29,13 +33,14 @@ pub trait Model {
     /// Whatever the model reports; exhausted memory is recognised from libtorch's text anywhere in the chain.
     fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError>;
 
-    /// The output matrix `[vocab, d_model]`; its device is the one that training runs on.
+    /// The output matrix `[vocab, d_model]`, of a stack `[members, vocab, d_model]`; its device is the one that training runs on.
     fn head(&self) -> &Tensor;
 
     /// Factor on the logits; 1 unless the parametrisation says otherwise.
     fn logit_scale(&self) -> f64;
 
-    /// Floating-point operations of forward and backward pass per token of a sequence of `seq_len`.
+    /// Floating-point operations of forward and backward pass per token of a sequence of `seq_len`, which one member of
+    /// a stack reads.
     fn flops_per_token(&self, seq_len: i64) -> f64;
 }
 

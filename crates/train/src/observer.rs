@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::error::{BoxError, Error};
 
-/// Measurements of one update.
+/// Measurements of one update, of one model: of a stack each member has its own.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepMetrics {
     /// Updates done, this one included.
@@ -21,9 +21,11 @@ pub struct StepMetrics {
     pub lr: f64,
     /// Global norm of the gradient before clipping.
     pub grad_norm: f64,
-    /// Sequence positions processed per second of this update; a timing, not reproducible.
+    /// Sequence positions of this model processed per second of this update; a timing, not reproducible. Those of the
+    /// members of a stack add up to what the stack processes.
     pub tokens_per_sec: f64,
-    /// Model FLOP utilisation of this update, in `[0, 1]` if `peak_flops` is honest; a timing, not reproducible.
+    /// Model FLOP utilisation of this update, in `[0, 1]` if `peak_flops` is honest; a timing, not reproducible. Those
+    /// of the members of a stack add up.
     pub mfu: Option<f64>,
 }
 
@@ -79,6 +81,44 @@ pub trait Observer {
     fn evaluation(&mut self, metrics: &EvalMetrics) -> Result<ControlFlow<()>, BoxError> {
         let _ = metrics;
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// After every update of a stack, once for each member that has not diverged, in order; of a single model, which is
+    /// member 0, it is [`Self::step`]. `Break` of any member stops the whole run.
+    ///
+    /// # Errors
+    /// Whatever the observer reports.
+    fn member_step(
+        &mut self,
+        member: usize,
+        metrics: &StepMetrics,
+    ) -> Result<ControlFlow<()>, BoxError> {
+        let _ = member;
+        self.step(metrics)
+    }
+
+    /// After every evaluation of a stack, once for each member that has not diverged, in order; of a single model it is
+    /// [`Self::evaluation`]. `Break` of any member stops the whole run.
+    ///
+    /// # Errors
+    /// Whatever the observer reports.
+    fn member_evaluation(
+        &mut self,
+        member: usize,
+        metrics: &EvalMetrics,
+    ) -> Result<ControlFlow<()>, BoxError> {
+        let _ = member;
+        self.evaluation(metrics)
+    }
+
+    /// When a member diverges in update or evaluation `step`, counted from 1, before the others' metrics of the same
+    /// step. It is not heard of again; a single model's run ends with it.
+    ///
+    /// # Errors
+    /// Whatever the observer reports.
+    fn member_diverged(&mut self, member: usize, step: u64, loss: f64) -> Result<(), BoxError> {
+        let _ = (member, step, loss);
+        Ok(())
     }
 
     /// Length in bytes of every log, asked before a checkpoint is written. What lies before these offsets must be

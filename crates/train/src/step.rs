@@ -1,17 +1,19 @@
 //! Gradients of one update: micro-batches that add up to the token-weighted mean, and their global norm.
 
-use forerun_tensors::{Autocast, backward, chunked_cross_entropy, global_norm};
+use forerun_tensors::{Autocast, backward};
 use tch::{Device, Kind, Tensor};
 
 use crate::batch::Batch;
 use crate::config::{Precision, TrainConfig};
 use crate::error::{Error, Result};
+use crate::members::{Members, read};
 use crate::model::{Model, Pass};
 
 /// Adds the gradient of the mean loss over `batch` to the parameters, one micro-batch at a time, and returns that
-/// loss: a detached f32 scalar, in nats per token, still on the device.
+/// loss, in nats per token: detached, f32 `[members]`, one number for a single model, still on the device.
 ///
-/// Every token counts the same, however unevenly the targets lie over the micro-batches.
+/// Every token of a member counts the same, however unevenly the targets lie over the micro-batches. Each member of
+/// a stack has the gradient of its own loss.
 ///
 /// # Errors
 /// [`Error::Caller`] if the model fails, [`Error::Tensors`] if libtorch does.
@@ -20,20 +22,20 @@ pub fn accumulate_gradients(
     batch: &Batch,
     config: &TrainConfig,
 ) -> Result<Tensor> {
-    let share = 1.0 / batch.n_targets as f64;
+    let members = Members::of(model);
+    let shares: Vec<f32> = batch.n_targets.iter().map(|&n| (1.0 / n as f64) as f32).collect();
+    let shares = Tensor::f_from_slice(&shares)?.f_to_device(batch.inputs.device())?;
     let mut mean: Option<Tensor> = None;
     for (inputs, targets) in batch.pieces(config.micro_batch_size)? {
         let part = {
             let _autocast = enter(config.precision, inputs.device())?;
             let activation_checkpointing = config.activation_checkpointing;
             let pass = Pass { train: true, activation_checkpointing };
-            let hidden = hidden_rows(model, &inputs, pass)?; // [batch * seq, d_model]
-            let targets = targets.f_view([-1])?;
-            let chunk = config.loss_chunk_tokens;
-            chunked_cross_entropy(&hidden, model.head(), &targets, model.logit_scale(), chunk)?
+            let hidden = hidden_rows(model, &inputs, pass)?; // [members * batch * seq, d_model]
+            members.loss_sums(model, &hidden, &targets.f_view([-1])?, config.loss_chunk_tokens)?
         };
-        let part = part.f_mul_scalar(share)?;
-        backward(&part)?;
+        let part = part.f_mul(&shares)?; // [members]
+        backward(&part.f_sum(None)?)?;
         let part = part.f_detach()?;
         mean = Some(match mean {
             Some(sum) => sum.f_add(&part)?,
@@ -43,27 +45,38 @@ pub fn accumulate_gradients(
     Ok(mean.unwrap_or_default())
 }
 
-/// Scales `gradients` in place so that their global norm is at most `max_norm`, and returns the norm that they had:
-/// an f32 scalar, still on the device.
+/// Scales the `gradients` of a single model in place so that their global norm is at most `max_norm`, and returns the
+/// norm that they had.
 ///
-/// The factor is PyTorch's, `min(1, max_norm / (norm + 1e-6))`. On a GPU nothing is read back, so the host never
-/// waits; on the CPU, where reading is free, gradients within the bound are not touched.
+/// The factor is PyTorch's, `min(1, max_norm / (norm + 1e-6))`. Gradients within the bound are not touched.
 ///
 /// # Errors
 /// [`Error::Tensors`] if libtorch refuses.
-pub fn clip_gradients(gradients: &mut [Tensor], max_norm: Option<f64>) -> Result<Tensor> {
+pub fn clip_gradients(gradients: &mut [Tensor], max_norm: Option<f64>) -> Result<f64> {
+    let norms = clip_members(Members::Single, gradients, max_norm)?;
+    Ok(norms.first().copied().unwrap_or(f64::NAN))
+}
+
+/// As [`clip_gradients`], for each of `members` by itself; returns the norm of each. The only time that an update
+/// waits for the device.
+pub(crate) fn clip_members(
+    members: Members,
+    gradients: &mut [Tensor],
+    max_norm: Option<f64>,
+) -> Result<Vec<f64>> {
     let _no_grad = tch::no_grad_guard();
-    let norm = global_norm(&gradients.iter().collect::<Vec<_>>())?;
-    let Some(max_norm) = max_norm else { return Ok(norm) };
-    if norm.device() == Device::Cpu && norm.f_double_value(&[])? + 1e-6 <= max_norm {
-        return Ok(norm);
+    let norms = read(&members.norms(gradients)?)?;
+    let Some(max_norm) = max_norm else { return Ok(norms) };
+    // One for whoever is within the bound, also where another member is not: that changes no bit.
+    let factor = |&norm: &f64| {
+        let within = norm + 1e-6 <= max_norm;
+        if within { 1.0 } else { (max_norm as f32 / (norm as f32 + 1e-6)).min(1.0) }
+    };
+    let factors: Vec<f32> = norms.iter().map(factor).collect();
+    if factors.iter().any(|&factor| factor != 1.0) {
+        members.scale(gradients, &factors)?;
     }
-    let factor =
-        norm.f_add_scalar(1e-6)?.f_reciprocal()?.f_mul_scalar(max_norm)?.f_clamp_max(1.0)?;
-    for gradient in gradients {
-        let _ = gradient.f_mul_(&factor)?;
-    }
-    Ok(norm)
+    Ok(norms)
 }
 
 /// Hidden states of `inputs`, i64 `[batch, seq]`, as one row per token: `[batch * seq, d_model]`.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::cargo;
 use crate::cargo::{CLIPPY, DOC};
-use crate::program::build_arguments;
+use crate::program::{Program, build_arguments};
 
 /// What cargo would compile of other people's code: a description of each unit with all that is below it, and its name.
 fn foreign_units(arguments: &[&str]) -> BTreeMap<String, String> {
@@ -73,8 +73,8 @@ const TEST: [&str; 2] = ["test", "--workspace"];
 
 #[test]
 fn programs_and_tests_share_every_dependency() {
-    for binary in ["forerun-experiments", "golden"] {
-        check(&build_arguments(binary), &[&TEST]);
+    for program in Program::ALL {
+        check(&build_arguments(program.binary()), &[&TEST]);
     }
 }
 

@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 use crate::error::{Error, Result};
 
 /// Raised when the meaning of a field changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Where a run stands. Indices are global, so that any number of ranks can go on from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,12 +25,8 @@ pub struct State {
     pub step: u64,
     /// Global index of the first row that has not been trained on.
     pub next_row: u64,
-    /// Tokens predicted so far.
-    pub tokens: u64,
-    /// Loss of the last update, nats per token.
-    pub loss: Option<f64>,
-    /// Loss of the last evaluation, nats per token.
-    pub eval_loss: Option<f64>,
+    /// How far each member of a stack has come; one for a single model.
+    pub members: Vec<Progress>,
     /// What decides the numbers of the run, its schedule included: dotted field → value.
     pub config: BTreeMap<String, Value>,
     /// State of libtorch's generators: device → hex.
@@ -43,6 +39,31 @@ pub struct State {
     pub optimizer_sha256: String,
 }
 
+/// Where one model stands. [`Default`] is the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Tokens predicted so far.
+    pub tokens: u64,
+    /// Loss of the last update, nats per token.
+    pub loss: Option<f64>,
+    /// Loss of the last evaluation, nats per token.
+    pub eval_loss: Option<f64>,
+    /// Present once the model has left the run; its parameters are those of the update before.
+    pub diverged: Option<Divergence>,
+}
+
+/// When and how a model diverged.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Divergence {
+    /// The update in which it showed, counted from 1.
+    pub step: u64,
+    /// The loss then, nats per token; text in the file, because JSON has no infinity.
+    #[serde(with = "as_text")]
+    pub loss: f64,
+}
+
 /// The file: the state and the hash of its compact JSON.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,15 +73,13 @@ struct Sealed {
 }
 
 impl State {
-    /// A state without progress, tensors or generators, to be filled with struct update syntax.
-    pub(crate) fn of_config(config: BTreeMap<String, Value>) -> Self {
+    /// The start of a run of `n_members` models, to be filled with struct update syntax.
+    pub(crate) fn of_config(config: BTreeMap<String, Value>, n_members: usize) -> Self {
         Self {
             format: FORMAT,
             step: 0,
             next_row: 0,
-            tokens: 0,
-            loss: None,
-            eval_loss: None,
+            members: vec![Progress::default(); n_members],
             config,
             generators: BTreeMap::new(),
             log_offsets: BTreeMap::new(),
@@ -110,6 +129,19 @@ impl State {
     fn seal(&self, path: &Path) -> Result<String> {
         let bytes = serde_json::to_vec(self).map_err(|error| Error::damaged(path, error))?;
         Ok(hex(&Sha256::digest(bytes)))
+    }
+}
+
+mod as_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &f64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(number)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn write(folder: &Path, step: u64) -> PathBuf {
-    let state = State { step, tokens: 10 * step, ..State::of_config(BTreeMap::new()) };
+    let state = State { step, next_row: 10 * step, ..State::of_config(BTreeMap::new(), 1) };
     let model = [("w".to_owned(), Tensor::from_slice(&[step as f32, 0.5]))];
     let optimizer = [("step.w".to_owned(), Tensor::from(step as f32))];
     Checkpoint::write(folder, state, &model, &optimizer).unwrap()
@@ -24,7 +24,7 @@ fn what_is_written_is_read_and_nothing_else_is_left() {
     assert_eq!(names(folder.path()), set(&["step-12"]));
     assert_eq!(names(&path), set(&["model.safetensors", "optimizer.safetensors", "state.json"]));
     let checkpoint = Checkpoint::open(&path).unwrap();
-    assert_eq!((checkpoint.state.step, checkpoint.state.tokens), (12, 120));
+    assert_eq!((checkpoint.state.step, checkpoint.state.next_row), (12, 120));
     assert_eq!(Vec::<f32>::try_from(checkpoint.model.tensor("w").unwrap()).unwrap(), [12.0, 0.5]);
     assert_eq!(checkpoint.model.sha256().unwrap(), checkpoint.state.model_sha256);
 }

@@ -88,14 +88,14 @@ fn a_config_survives_json_bit_for_bit() {
 }
 
 #[test]
-fn the_fingerprint_has_dotted_paths_and_leaves_out_what_changes_no_number() {
+fn the_deciding_fields_have_dotted_paths_and_leave_out_what_changes_no_number() {
     let mut config = sound();
     config.schedule = Schedule::Cosine { final_fraction: 0.25 };
-    let paths = config.fingerprint().unwrap();
+    let paths = config.fields().unwrap();
     assert_eq!(paths["optimiser.lr"], 0.01);
     assert_eq!(paths["schedule.cosine.final_fraction"], 0.25);
     config.keep_checkpoints = 9;
     config.checkpoint_every = 9;
     config.peak_flops = Some(1e12);
-    assert_eq!(config.fingerprint().unwrap(), paths);
+    assert_eq!(config.fields().unwrap(), paths);
 }

@@ -1,0 +1,100 @@
+//! The kinds of experiment. Everything that differs between kinds is asked here, so that a new kind is a variant, a
+//! module beside `length.rs`, and one line in each of these functions.
+
+use anyhow::{Result, bail};
+use forerun_runs::recommendation::Recommendation;
+use forerun_runs::report::Report;
+use forerun_runs::verdict::Judgement;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use crate::config::{Claim, Experiment, read};
+use crate::data::Prepared;
+use crate::length::{self, LengthConfig};
+use crate::outcome::{Curve, Outcome};
+use crate::plan::PlannedCell;
+
+/// The kinds of experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Body {
+    /// Trains models that differ in positions and norm, reads them beyond the training length.
+    LengthExtrapolation(LengthConfig),
+}
+
+/// The settings that a kind has beside the common ones.
+pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
+    match kind {
+        "length-extrapolation" => Ok(&["arms", "evaluation", "samples", "tuning", "sweep"]),
+        other => bail!("kind: there is no kind of experiment `{other}`"),
+    }
+}
+
+/// Reads the settings of a kind alone, for the sake of an error that names the path of the setting.
+pub(crate) fn check_own_settings(kind: &str, own: Table) -> Result<()> {
+    match kind {
+        "length-extrapolation" => read::<LengthConfig>(own).map(drop),
+        other => bail!("kind: there is no kind of experiment `{other}`"),
+    }
+}
+
+impl Body {
+    /// Checks what no single field can know.
+    pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
+        match self {
+            Self::LengthExtrapolation(body) => body.validate(experiment),
+        }
+    }
+
+    /// The cells, in the order in which they should run.
+    pub(crate) fn cells(
+        &self,
+        experiment: &Experiment,
+        data: &Prepared,
+    ) -> Result<Vec<PlannedCell>> {
+        match self {
+            Self::LengthExtrapolation(body) => length::cells(experiment, body, data),
+        }
+    }
+
+    /// What one unit of [`crate::config::Measure::at`] is on the abscissa of a series: the training length in tokens
+    /// for lengths, 1 where series have abscissae that a configuration can name.
+    pub(crate) fn unit_of_at(&self) -> f64 {
+        match self {
+            Self::LengthExtrapolation(body) => body.training_length() as f64,
+        }
+    }
+
+    /// Series that follow from measured ones and that claims may name; they are made anew whenever they are needed.
+    pub(crate) fn derived(&self, experiment: &Experiment, curves: &[Curve]) -> Vec<Curve> {
+        match self {
+            Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
+        }
+    }
+
+    /// What a claim's rule, which looks at seeds alone, does not see; most judgements stay as they are.
+    pub(crate) fn reconsider(
+        &self,
+        claim: &Claim,
+        curves: &[Curve],
+        judgement: Judgement,
+    ) -> Result<Judgement> {
+        match self {
+            Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
+        }
+    }
+
+    /// What to set, if the run found out.
+    pub(crate) fn recommendation(&self, outcome: &Outcome) -> Vec<Recommendation> {
+        match self {
+            Self::LengthExtrapolation(body) => length::recommendation(outcome, body),
+        }
+    }
+
+    /// The report of a run directory.
+    pub(crate) fn report(&self, outcome: &Outcome) -> Result<Report> {
+        match self {
+            Self::LengthExtrapolation(body) => length::report(outcome, body),
+        }
+    }
+}

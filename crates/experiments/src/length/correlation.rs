@@ -1,0 +1,192 @@
+//! Whether attention resolution predicts what reading further costs: a rank correlation over arms, masks and lengths,
+//! one a seed.
+//!
+//! What is correlated: attention resolution at a length under a mask, and the loss at that length under that mask
+//! minus the causal loss at the training length, for every length beyond the training length. The seeds of an arm are
+//! alike, so that noise between seeds says little about other arms; a claim on this correlation therefore has to hold
+//! over arms as well: its interval is the wider of Student's over seeds and the jackknife over arms.
+
+use anyhow::{Result, bail};
+use forerun_runs::stats::{Interval, jackknife_correlation, spearman};
+use forerun_runs::verdict::{Direction, Judgement, Verdict};
+
+use super::{LengthConfig, SERIES};
+use crate::config::{Claim, Experiment, Measure};
+use crate::outcome::Curve;
+
+/// What a measure calls all arms together.
+pub(super) const ALL_ARMS: &str = "all-arms";
+/// Spearman's rank correlation, one number a seed.
+const CORRELATION: &str = "spearman/resolution-added-loss";
+/// Fewer observations have no rank correlation to speak of.
+const LEAST: usize = 4;
+
+/// One arm, mask, length and seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Observation {
+    /// Place of the arm in the configuration.
+    pub(super) arm: usize,
+    pub(super) seed: u64,
+    /// Place of the mask: causal, blockwise causal.
+    pub(super) mask: usize,
+    /// Tokens read at a time.
+    pub(super) length: f64,
+    /// Attention resolution.
+    pub(super) resolution: f64,
+    /// Nats per token above the causal loss at the training length.
+    pub(super) added_loss: f64,
+}
+
+/// A claim that names [`ALL_ARMS`].
+pub(super) fn validate(body: &LengthConfig, measure: &Measure) -> Result<()> {
+    let Measure { arm, series, at, .. } = measure;
+    if series != CORRELATION {
+        bail!("`{arm}` has one series, `{CORRELATION}`, got `{series}`");
+    }
+    if *at != 1.0 {
+        bail!("`{arm}` is measured at 1 (all lengths are in it), got {at}");
+    }
+    let beyond = body.evaluation.resolution_ratios.iter().filter(|ratio| **ratio > 1).count();
+    if beyond * SERIES.len() / 2 * body.arms.len() < LEAST {
+        bail!("`{arm}` needs evaluation.resolution_ratios above 1");
+    }
+    if body.arms.len() < 3 {
+        bail!("`{arm}` needs three arms or more, got {}", body.arms.len());
+    }
+    Ok(())
+}
+
+/// Every observation whose numbers are finite.
+pub(super) fn observations(body: &LengthConfig, curves: &[Curve]) -> Vec<Observation> {
+    let mut found = Vec::new();
+    for (arm, name) in body.arms.iter().map(|arm| &arm.name).enumerate() {
+        let of = |series: &str, seed: u64, x: f64| {
+            curves
+                .iter()
+                .find(|curve| curve.arm == *name && curve.seed == seed && curve.series == series)
+                .and_then(|curve| curve.points.iter().find(|point| point.0 == x))
+                .map(|point| point.1)
+                .filter(|value| value.is_finite())
+        };
+        let seeds = curves
+            .iter()
+            .filter(|curve| curve.arm == *name && curve.series == SERIES[0])
+            .map(|curve| curve.seed);
+        for seed in seeds {
+            let Some(near) = of(SERIES[0], seed, body.training_length() as f64) else { continue };
+            for (mask, label) in ["causal", "bca"].into_iter().enumerate() {
+                for ratio in body.evaluation.resolution_ratios.iter().filter(|ratio| **ratio > 1) {
+                    let length = (ratio * body.training_length()) as f64;
+                    if let (Some(resolution), Some(far)) = (
+                        of(&format!("resolution/{label}"), seed, length),
+                        of(&format!("nll/{label}"), seed, length),
+                    ) {
+                        let added_loss = far - near;
+                        found.push(Observation { arm, seed, mask, length, resolution, added_loss });
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The rank correlation of one seed, without one arm if `left_out` names it.
+fn correlation(observations: &[Observation], seed: u64, left_out: Option<usize>) -> Option<f64> {
+    let (x, y): (Vec<f64>, Vec<f64>) = observations
+        .iter()
+        .filter(|seen| seen.seed == seed && Some(seen.arm) != left_out)
+        .map(|seen| (seen.resolution, seen.added_loss))
+        .unzip();
+    if x.len() < LEAST { None } else { spearman(&x, &y).ok().flatten() }
+}
+
+/// The correlation as a series that claims may name.
+pub(crate) fn derived(
+    experiment: &Experiment,
+    body: &LengthConfig,
+    curves: &[Curve],
+) -> Vec<Curve> {
+    let observations = observations(body, curves);
+    let one = |seed| Curve {
+        arm: ALL_ARMS.to_owned(),
+        seed,
+        series: CORRELATION.to_owned(),
+        points: vec![(
+            body.training_length() as f64,
+            correlation(&observations, seed, None).unwrap_or(f64::NAN),
+        )],
+    };
+    (0..experiment.seeds).map(one).collect()
+}
+
+/// Where the mean correlation over seeds lies, given that the arms are a sample of arms; none if one arm carries it.
+fn interval_over_arms(
+    observations: &[Observation],
+    n_arms: usize,
+    confidence: f64,
+) -> Result<Option<Interval>> {
+    let mut seeds: Vec<u64> = observations.iter().map(|seen| seen.seed).collect();
+    seeds.sort_unstable();
+    seeds.dedup();
+    let mean = |left_out: Option<usize>| {
+        let each = seeds.iter().map(|&seed| correlation(observations, seed, left_out));
+        let each: Vec<f64> = each.collect::<Option<_>>()?;
+        (!each.is_empty()).then(|| each.iter().sum::<f64>() / each.len() as f64)
+    };
+    Ok(jackknife_correlation(n_arms, mean, confidence)?)
+}
+
+/// A claim on the correlation has to hold over arms as well as over seeds: the wider interval decides.
+pub(crate) fn reconsider(
+    body: &LengthConfig,
+    claim: &Claim,
+    curves: &[Curve],
+    judgement: Judgement,
+) -> Result<Judgement> {
+    let Some(over_seeds) = judgement.interval.filter(|_| claim.a.arm == ALL_ARMS) else {
+        return Ok(judgement);
+    };
+    let (n_arms, confidence) = (body.arms.len(), claim.rule.confidence);
+    let seen = observations(body, curves);
+    let Some(over_arms) = interval_over_arms(&seen, n_arms, confidence)? else {
+        let reason = format!(
+            "without one of the arms there is no correlation to speak of; {}",
+            judgement.reason
+        );
+        return Ok(Judgement { verdict: Verdict::Inconclusive, interval: None, reason, ..judgement });
+    };
+    let interval = over_seeds.hull(over_arms);
+    let (verdict, place) = placed(claim, interval);
+    let reason = format!(
+        "mean rank correlation {:.2} over {} seeds; interval over seeds [{:.2}, {:.2}], over the {n_arms} arms, each left \
+         out in turn, [{:.2}, {:.2}]; {place}",
+        judgement.effect.unwrap_or(f64::NAN),
+        judgement.n_seeds,
+        over_seeds.low,
+        over_seeds.high,
+        over_arms.low,
+        over_arms.high,
+    );
+    Ok(Judgement { verdict, interval: Some(interval), reason, ..judgement })
+}
+
+/// The verdict of a rule on a difference, and where the interval lies in words.
+fn placed(claim: &Claim, interval: Interval) -> (Verdict, String) {
+    let margin = claim.rule.margin;
+    let (claimed, words) = match claim.rule.direction {
+        Direction::Lower => ((f64::NEG_INFINITY, -margin), format!("below {}", -margin)),
+        Direction::Higher => ((margin, f64::INFINITY), format!("above {margin}")),
+        Direction::Same => ((-margin, margin), format!("between {} and {margin}", -margin)),
+    };
+    if interval.low > claimed.0 && interval.high < claimed.1 {
+        (Verdict::Reproduced, format!("all of it is {words}, as claimed"))
+    } else if interval.high < claimed.0 || interval.low > claimed.1 {
+        (Verdict::NotReproduced, format!("none of it is {words}, as was claimed"))
+    } else {
+        (Verdict::Inconclusive, format!("only a part of it is {words}, as was claimed"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

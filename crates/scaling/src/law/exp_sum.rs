@@ -1,0 +1,136 @@
+//! Most laws are one shape: a sum of exponentials of linear forms, times an exponential of a linear form,
+//! `f = exp(d·θ) Σ_k exp(c_k·θ)`. Values, gradients and second derivatives of all of them are here.
+
+use super::Design;
+use crate::kernels;
+
+/// One product `θ[param] · column`, or `θ[param]` alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Feature {
+    pub(crate) param: usize,
+    pub(crate) column: Option<usize>,
+}
+
+/// `θ[param]`.
+pub(crate) fn constant(param: usize) -> Feature {
+    Feature { param, column: None }
+}
+
+/// `θ[param] · column`.
+pub(crate) fn slope(param: usize, column: usize) -> Feature {
+    Feature { param, column: Some(column) }
+}
+
+/// The linear forms; each parameter appears in one place.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ExpSum {
+    pub(crate) terms: Vec<Vec<Feature>>,
+    pub(crate) common: Vec<Feature>,
+}
+
+/// `values[i] += θ · column[i]` for each feature.
+fn add(features: &[Feature], theta: &[f64], design: &Design, values: &mut [f64]) {
+    for feature in features {
+        match feature.column {
+            None => values.iter_mut().for_each(|value| *value += theta[feature.param]),
+            Some(c) => kernels::add_scaled(theta[feature.param], &design.columns[c], values),
+        }
+    }
+}
+
+impl ExpSum {
+    /// One column for the sum, one for each term.
+    pub(crate) fn n_scratch(&self) -> usize {
+        1 + self.terms.len()
+    }
+
+    pub(crate) fn log_predict(
+        &self,
+        theta: &[f64],
+        design: &Design,
+        scratch: &mut [f64],
+        out: &mut [f64],
+    ) {
+        let n = design.n_points;
+        if let [term] = self.terms.as_slice() {
+            out.fill(0.);
+            add(term, theta, design, out);
+            return add(&self.common, theta, design, out);
+        }
+        let (sum, terms) = scratch.split_at_mut(n);
+        sum.fill(0.);
+        for (features, term) in self.terms.iter().zip(terms.chunks_exact_mut(n)) {
+            match features.as_slice() {
+                [Feature { param, column: None }] => term.fill(theta[*param].exp()),
+                &[Feature { param: a, column: None }, Feature { param: b, column: Some(c) }] => {
+                    kernels::exp_linear(theta[a], theta[b], &design.columns[c], term);
+                }
+                features => {
+                    term.fill(0.);
+                    add(features, theta, design, term);
+                    kernels::exp_all(term);
+                }
+            }
+            kernels::add_scaled(1., term, sum);
+        }
+        kernels::ln_all(sum, out);
+        add(&self.common, theta, design, out);
+    }
+
+    pub(crate) fn log_gradient(&self, design: &Design, scratch: &[f64], jacobian: &mut [f64]) {
+        let n = design.n_points;
+        let (sum, terms) = scratch.split_at(n);
+        let is_sum = self.terms.len() > 1;
+        for (features, term) in self.terms.iter().zip(terms.chunks_exact(n)) {
+            for feature in features {
+                let out = &mut jacobian[feature.param * n..][..n];
+                match (feature.column, is_sum) {
+                    (None, false) => out.fill(1.),
+                    (Some(c), false) => out.copy_from_slice(&design.columns[c]),
+                    (None, true) => kernels::divide(term, sum, out),
+                    (Some(c), true) => kernels::share(term, sum, &design.columns[c], out),
+                }
+            }
+        }
+        for feature in &self.common {
+            let out = &mut jacobian[feature.param * n..][..n];
+            match feature.column {
+                None => out.fill(1.),
+                Some(c) => out.copy_from_slice(&design.columns[c]),
+            }
+        }
+    }
+
+    /// `Σ_i c_i Σ_k s_k v_k v_kᵀ`, with `s_k` a term's share of the sum and `v_k` the features of its exponent. A
+    /// feature's column of the Jacobian is already `s_k v_k`.
+    pub(crate) fn add_curvature(
+        &self,
+        design: &Design,
+        jacobian: &[f64],
+        coefficients: &[f64],
+        hessian: &mut [f64],
+    ) {
+        let n = design.n_points;
+        let p = jacobian.len() / n;
+        let mut add = |i: usize, j: usize, value: f64| hessian[i.max(j) * p + i.min(j)] += value;
+        let against = |left: &Feature, right: &Feature| {
+            let left = &jacobian[left.param * n..][..n];
+            match right.column {
+                None => kernels::dot(coefficients, left),
+                Some(c) => kernels::dot3(coefficients, left, &design.columns[c]),
+            }
+        };
+        let of_term = self.terms.iter().flat_map(|term| term.iter().map(move |left| (term, left)));
+        for (term, left) in of_term {
+            let siblings = term.iter().filter(|right| right.param <= left.param);
+            for right in siblings.chain(&self.common) {
+                add(left.param, right.param, against(left, right));
+            }
+        }
+        for left in &self.common {
+            for right in self.common.iter().filter(|right| right.param <= left.param) {
+                add(left.param, right.param, against(left, right));
+            }
+        }
+    }
+}

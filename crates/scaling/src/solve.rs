@@ -1,0 +1,193 @@
+//! The solver: damped Newton steps on `Σ w ρ(r)`, with all memory allocated before the first.
+//!
+//! Three things make it fast and safe on these laws. Second derivatives are exact where the law gives them, so that the
+//! last steps converge quadratically. For Huber's loss the weights of the quadratic model are blended between Newton's
+//! (points inside delta only: converges in a few steps, may overshoot) and those that majorise the loss (iterated
+//! least squares: never overshoots a linear model, crawls); rejected steps move the blend one way, good ones the
+//! other. Absolute deviations are the limit of a falling delta, each stage started from the last.
+
+mod free;
+mod workspace;
+
+pub(crate) use free::FreeMap;
+pub(crate) use workspace::Workspace;
+
+use crate::kernels;
+use crate::law::{Design, Law};
+use crate::linalg;
+use crate::objective::Objective;
+use crate::quantity::Quantity;
+
+/// What is minimised.
+#[derive(Clone, Copy)]
+pub(crate) struct Problem<'a> {
+    pub(crate) law: &'a dyn Law,
+    pub(crate) design: &'a Design,
+    pub(crate) log_target: &'a [f64],
+    pub(crate) weights: &'a [f64],
+    pub(crate) objective: Objective,
+    pub(crate) map: &'a FreeMap,
+    /// Subtracts `rate · quantity` from the objective: the way to a profile likelihood.
+    pub(crate) tilt: Option<Tilt<'a>>,
+}
+
+/// A pull towards larger values of a quantity.
+#[derive(Clone, Copy)]
+pub(crate) struct Tilt<'a> {
+    pub(crate) rate: f64,
+    pub(crate) quantity: &'a Quantity,
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stop {
+    /// Twice the decrease that the next step would bring, relative to the objective.
+    pub(crate) tolerance: f64,
+    pub(crate) max_steps: usize,
+    /// Blend of weights at the start: 1 far away, less near the optimum.
+    pub(crate) blend: f64,
+}
+
+impl Stop {
+    /// From a start of unknown quality, to the last digits.
+    pub(crate) const COLD: Self = Self { tolerance: 1e-13, max_steps: 400, blend: 1. };
+    /// From the neighbourhood of an optimum.
+    pub(crate) const WARM: Self = Self { tolerance: 1e-10, max_steps: 200, blend: 0.1 };
+}
+
+/// How a minimisation ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Outcome {
+    /// The objective, without a tilt.
+    pub(crate) objective: f64,
+    pub(crate) steps: usize,
+    pub(crate) converged: bool,
+}
+
+/// Minimises from `ws.free`, leaves the solution there and in `ws.theta`; residuals and Jacobian belong to it.
+pub(crate) fn minimise(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
+    ws.resize(problem);
+    problem.map.clamp(&mut ws.free);
+    let outcome = match problem.objective {
+        Objective::Huber { delta } => descend(problem, ws, delta, 1., stop),
+        Objective::NlsLog | Objective::Nls => descend(problem, ws, f64::INFINITY, 1., stop),
+        Objective::Lad => shrink(problem, ws, stop),
+    };
+    let objective = value(problem, ws);
+    Outcome { objective, ..outcome }
+}
+
+/// The objective at `ws.free`, without a tilt.
+pub(crate) fn value(problem: &Problem, ws: &mut Workspace) -> f64 {
+    ws.resize(problem);
+    problem.map.expand(&ws.free, &mut ws.theta);
+    ws.evaluate(problem);
+    let sum = |delta| kernels::robust_value(delta, &ws.trial_residuals, problem.weights);
+    let value = match problem.objective {
+        Objective::Huber { delta } => sum(delta),
+        Objective::NlsLog | Objective::Nls => sum(f64::INFINITY),
+        Objective::Lad => {
+            ws.trial_residuals.iter().zip(problem.weights).map(|(r, w)| w * r.abs()).sum()
+        }
+    };
+    std::mem::swap(&mut ws.residuals, &mut ws.trial_residuals);
+    value
+}
+
+/// Absolute deviations: Huber with a delta that falls until it no longer matters.
+fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
+    problem.map.expand(&ws.free, &mut ws.theta);
+    ws.evaluate(problem);
+    let mut delta = ws.median_size().max(1e-9);
+    let last = 1e-7 * delta;
+    let mut steps = 0;
+    let mut blend = stop.blend;
+    loop {
+        let is_last = delta <= last;
+        let stage = Stop {
+            tolerance: if is_last { 1e-3 * stop.tolerance.max(1e-12) } else { 1e-5 },
+            max_steps: stop.max_steps,
+            blend,
+        };
+        // A sum of |r| is the sum of Huber's loss divided by delta, so the tilt is multiplied by it.
+        let outcome = descend(problem, ws, delta, delta, stage);
+        steps += outcome.steps;
+        if is_last {
+            return Outcome { steps, ..outcome };
+        }
+        let n_inside = ws.residuals.iter().filter(|r| r.abs() <= delta).count();
+        let is_vertex = n_inside <= problem.map.n_free();
+        delta = if is_vertex { last } else { (delta * 0.15).max(last) };
+        blend = 0.1;
+    }
+}
+
+/// Minimises Huber's loss of one delta (squares, if that is infinite).
+fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, tilt: f64, stop: Stop) -> Outcome {
+    let mut blend = if delta.is_finite() { stop.blend } else { 0. };
+    let mut damping = if stop.blend < 1. { 0. } else { 1e-3 };
+    problem.map.expand(&ws.free, &mut ws.theta);
+    ws.evaluate(problem);
+    let mut objective = ws.accept(problem, delta, tilt);
+    let mut is_newton = true;
+    for step in 0..stop.max_steps {
+        ws.linearise(problem);
+        let mut rejected = 0;
+        loop {
+            ws.quadratic(problem, delta, blend, tilt, is_newton);
+            if !ws.step(problem, damping) {
+                // Indefinite far from the optimum: leave the second derivatives out, then damp.
+                damping = if is_newton { damping } else { (10. * damping).max(1e-6) };
+                is_newton = false;
+                rejected += 1;
+                if rejected > 60 {
+                    return Outcome { objective, steps: step, converged: false };
+                }
+                continue;
+            }
+            let decrement = ws.decrement();
+            let small = decrement <= stop.tolerance * objective.abs();
+            if small && blend <= 0.02 && damping <= 1e-3 {
+                ws.take_step(problem);
+                return Outcome { objective, steps: step + 1, converged: true };
+            }
+            let trial = ws.try_step(problem, delta, tilt);
+            let gained = (objective - trial) / (0.5 * decrement);
+            if gained > 1e-3 || small {
+                objective = if gained > 0. { ws.commit(); trial } else { objective };
+                if gained > 0.6 || small {
+                    damping = if damping < 1e-7 { 0. } else { 0.1 * damping };
+                    blend = if blend < 1e-4 { blend } else { 0.2 * blend };
+                    is_newton = true;
+                } else if gained < 0.2 {
+                    damping = (3. * damping).max(1e-6);
+                    blend = (3. * blend).min(1.);
+                }
+                break;
+            }
+            rejected += 1;
+            if rejected > 60 {
+                return Outcome { objective, steps: step, converged: false };
+            }
+            if delta.is_finite() && blend < 1. {
+                blend = (5. * blend).clamp(1e-3, 1.);
+            } else {
+                damping = (10. * damping).max(1e-4);
+            }
+        }
+    }
+    Outcome { objective, steps: stop.max_steps, converged: false }
+}
+
+/// The lower triangle of `Jᵀ diag(weights) J` over the free parameters, and its inverse's pieces, after a solution.
+pub(crate) fn information(problem: &Problem, ws: &mut Workspace) -> Vec<f64> {
+    problem.map.expand(&ws.free, &mut ws.theta);
+    ws.evaluate(problem);
+    ws.linearise(problem);
+    ws.information(problem)
+}
+
+pub(crate) use linalg::inverse;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! The edge between tensors and slices: what a kernel reads and writes, checked once and lent out as rows.
+
+#![expect(unsafe_code, reason = "slices over libtorch's memory; each says why it is sound")]
+
+use std::ops::Range;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
+
+use tch::{Kind, Tensor};
+
+use super::element::Element;
+use super::rows::{Heads, HeadsMut, Parameter, Rows, RowsMut};
+use crate::error::{Error, Result};
+use crate::shim::Layout;
+
+/// What one call of a kernel has borrowed: it refuses to lend memory for writing that is lent already, and to lend
+/// memory that is lent for writing. One a call, and what it lends does not outlive the call.
+#[derive(Debug, Default)]
+pub(super) struct Loans {
+    /// Address ranges.
+    read: Vec<Range<usize>>,
+    written: Vec<Range<usize>>,
+}
+
+impl Loans {
+    /// `x` as rows, `[rows, channels]`.
+    pub(super) fn rows<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+    ) -> Result<Rows<'a, E>> {
+        let layout = Layout::of(arg, x)?;
+        let (n, width, stride) = rows_of(arg, &layout)?;
+        Ok(Rows::new(self.lend(arg, &layout)?, n, width, stride))
+    }
+
+    /// `x` as rows of the stated shape.
+    pub(super) fn rows_of<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<Rows<'a, E>> {
+        let rows = self.rows(arg, x)?;
+        expect_shape(arg, rows.shape(), shape)?;
+        Ok(rows)
+    }
+
+    /// As [`Self::rows_of`], but nothing if `x` is the very memory of `out`, which is to be overwritten.
+    pub(super) fn rows_unless<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        out: &Tensor,
+        shape: [usize; 2],
+    ) -> Result<Option<Rows<'a, E>>> {
+        if Layout::of(arg, x)? == Layout::of("out", out)? {
+            return Ok(None);
+        }
+        self.rows_of(arg, x, shape).map(Some)
+    }
+
+    /// As [`Self::rows_of`], to be written.
+    pub(super) fn rows_mut<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<RowsMut<'a, E>> {
+        let layout = Layout::of(arg, x)?;
+        let (n, width, stride) = rows_of(arg, &layout)?;
+        expect_shape(arg, [n, width], shape)?;
+        if n > 1 && stride < width {
+            return Err(overlap(arg));
+        }
+        Ok(RowsMut::new(self.lend_mut(arg, &layout)?, n, width, stride))
+    }
+
+    /// `x`, `[batch, heads, seq, head_dim]`.
+    pub(super) fn heads<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+    ) -> Result<Heads<'a, E>> {
+        let layout = Layout::of(arg, x)?;
+        let (size, stride) = heads_of(arg, &layout)?;
+        Ok(Heads { data: self.lend(arg, &layout)?, size, stride })
+    }
+
+    /// As [`Self::heads`], to be written; the numbers of a batch entry lie together.
+    pub(super) fn heads_mut<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+    ) -> Result<HeadsMut<'a, E>> {
+        let layout = Layout::of(arg, x)?;
+        let (size, stride) = heads_of(arg, &layout)?;
+        let entry: usize = (1..4).map(|i| size[i].saturating_sub(1) * stride[i]).sum();
+        if size[0] > 1 && stride[0] <= entry {
+            let want = "[batch, heads, seq, head_dim], one batch entry after the other".to_owned();
+            return Err(Error::Shape { arg, want, got: x.size() });
+        }
+        Ok(HeadsMut { data: self.lend_mut(arg, &layout)?, size, stride })
+    }
+
+    /// A parameter for `shape` = `[rows, channels]`: f32 `[channels]` or `[groups, channels]`.
+    pub(super) fn parameter<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<Parameter<&'a [f32]>> {
+        let layout = Layout::of(arg, x)?;
+        let groups = groups_of(arg, &layout, shape)?;
+        Ok(Parameter { data: self.lend(arg, &layout)?, groups, width: shape[1] })
+    }
+
+    /// As [`Self::parameter`], to be written.
+    pub(super) fn parameter_mut<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<Parameter<&'a mut [f32]>> {
+        let layout = Layout::of(arg, x)?;
+        let groups = groups_of(arg, &layout, shape)?;
+        Ok(Parameter { data: self.lend_mut(arg, &layout)?, groups, width: shape[1] })
+    }
+
+    /// i64 `[rows]`.
+    pub(super) fn indices<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        rows: usize,
+    ) -> Result<&'a [i64]> {
+        let layout = Layout::of(arg, x)?;
+        if layout.size() != [rows] || (rows > 1 && layout.stride() != [1]) {
+            return Err(Error::Shape { arg, want: format!("[{rows}], contiguous"), got: x.size() });
+        }
+        expect_kind(arg, layout.kind, Kind::Int64)?;
+        Ok(self.lend_as(arg, &layout)?)
+    }
+
+    fn lend<'a, E: Element>(&mut self, arg: &'static str, layout: &Layout) -> Result<&'a [E]> {
+        expect_kind(arg, layout.kind, E::KIND)?;
+        self.lend_as(arg, layout)
+    }
+
+    /// `T` is what the layout's kind holds.
+    fn lend_as<'a, T>(&mut self, arg: &'static str, layout: &Layout) -> Result<&'a [T]> {
+        let Some(range) = range_of::<T>(arg, layout)? else { return Ok(&[]) };
+        if self.written.iter().any(|other| meet(other, &range)) {
+            return Err(overlap(arg));
+        }
+        self.read.push(range);
+        // SAFETY: the tensor holds initialised numbers of this type from its first to its last element; the caller ties
+        // 'a to a borrow of the tensor, which keeps them alive, and nothing that this call writes overlaps.
+        Ok(unsafe { from_raw_parts(layout.data.cast::<T>(), layout.extent()) })
+    }
+
+    fn lend_mut<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        layout: &Layout,
+    ) -> Result<&'a mut [E]> {
+        expect_kind(arg, layout.kind, E::KIND)?;
+        let Some(range) = range_of::<E>(arg, layout)? else { return Ok(&mut []) };
+        if self.read.iter().chain(&self.written).any(|other| meet(other, &range)) {
+            return Err(overlap(arg));
+        }
+        self.written.push(range);
+        // SAFETY: as in `lend_as`; nothing else that this call reads or writes overlaps.
+        Ok(unsafe { from_raw_parts_mut(layout.data.cast::<E>(), layout.extent()) })
+    }
+}
+
+/// The addresses, if there are any.
+fn range_of<T>(arg: &'static str, layout: &Layout) -> Result<Option<Range<usize>>> {
+    let extent = layout.extent();
+    if extent == 0 {
+        return Ok(None);
+    }
+    if layout.data.is_null() || !layout.data.cast::<T>().is_aligned() {
+        return Err(Error::Foreign(format!("{arg} has no memory, or it is not aligned")));
+    }
+    let start = layout.data.addr();
+    Ok(Some(start..start + extent * size_of::<T>()))
+}
+
+fn meet(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+fn overlap(arg: &'static str) -> Error {
+    Error::Foreign(format!("{arg} overlaps with another argument or with itself"))
+}
+
+fn expect_kind(arg: &'static str, got: Kind, want: Kind) -> Result<()> {
+    if got == want {
+        return Ok(());
+    }
+    Err(Error::Config {
+        field: format!("kind of {arg}"),
+        want: format!("{want:?}"),
+        got: format!("{got:?}"),
+    })
+}
+
+fn expect_shape(arg: &'static str, got: [usize; 2], want: [usize; 2]) -> Result<()> {
+    if got == want {
+        return Ok(());
+    }
+    let [rows, channels] = want;
+    Err(refused(arg, format!("[{rows}, {channels}]"), &got))
+}
+
+fn refused(arg: &'static str, want: String, got: &[usize]) -> Error {
+    Error::Shape { arg, want, got: got.iter().map(|&n| n as i64).collect() }
+}
+
+/// Rows, channels, and elements from one row to the next.
+fn rows_of(arg: &'static str, layout: &Layout) -> Result<(usize, usize, usize)> {
+    match (layout.size(), layout.stride()) {
+        (&[n, width], &[stride, last]) if last == 1 || width <= 1 => Ok((n, width, stride)),
+        (size, _) => Err(refused(arg, "[rows, channels], each row contiguous".to_owned(), size)),
+    }
+}
+
+fn heads_of(arg: &'static str, layout: &Layout) -> Result<([usize; 4], [usize; 4])> {
+    let (size, stride) = (layout.size(), layout.stride());
+    match (size.try_into(), stride.try_into()) {
+        (Ok(size), Ok(stride)) if stride[3] == 1 || size[3] <= 1 => Ok((size, stride)),
+        _ => {
+            let want = "[batch, heads, seq, head_dim], the last contiguous".to_owned();
+            Err(refused(arg, want, size))
+        }
+    }
+}
+
+fn groups_of(arg: &'static str, layout: &Layout, [rows, channels]: [usize; 2]) -> Result<usize> {
+    let (size, stride) = (layout.size(), layout.stride());
+    let contiguous = stride.last().is_none_or(|&last| last == 1 || channels <= 1);
+    match *size {
+        [width] if width == channels && contiguous => Ok(1),
+        [groups, width]
+            if width == channels
+                && contiguous
+                && groups > 0
+                && rows.is_multiple_of(groups)
+                && (groups == 1 || stride[0] == channels) =>
+        {
+            Ok(groups)
+        }
+        _ => {
+            let want = format!("[{channels}] or [groups, {channels}], groups dividing {rows}");
+            Err(refused(arg, want, size))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! The kernels written with libtorch's operations.
+
+use tch::{Kind, Tensor};
+
+use super::{Activation, ActivationSums, Middle, NormParams, NormSums, NormType, Pairs, Turn};
+use crate::cross_entropy::IGNORED;
+use crate::error::Result;
+
+fn wide(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_to_kind(Kind::Float)?)
+}
+
+/// `[channels]` as it is, `[groups, channels]` as one row per row of `rows`.
+fn spread(parameter: &Tensor, rows: i64) -> Result<Tensor> {
+    if parameter.dim() == 1 {
+        return Ok(parameter.shallow_clone());
+    }
+    let (groups, channels) = parameter.size2()?;
+    let view =
+        parameter.f_unsqueeze(1)?.f_expand([groups, rows / groups.max(1), channels], false)?;
+    Ok(view.f_reshape([rows, channels])?)
+}
+
+fn add_sums(sums: &Tensor, x: &Tensor) -> Result<()> {
+    let (groups, channels) = match sums.size().as_slice() {
+        &[groups, channels] => (groups, channels),
+        other => (1, other[0]),
+    };
+    let rows = x.size()[0];
+    let found = wide(x)?.f_view([groups, rows / groups, channels])?;
+    let found = found.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+    let _ = sums.shallow_clone().f_add_(&found.f_view(sums.size().as_slice())?)?;
+    Ok(())
+}
+
+fn put(out: &Tensor, value: &Tensor) -> Result<()> {
+    out.shallow_clone().f_copy_(value)?;
+    Ok(())
+}
+
+fn normalised(x: &Tensor, params: &NormParams<'_>) -> Result<(Tensor, Tensor, Tensor)> {
+    let dim = [-1i64].as_slice();
+    let mean = match params.kind {
+        NormType::Layer => x.f_mean_dim(dim, true, Kind::Float)?,
+        NormType::Rms => x.f_mean_dim(dim, true, Kind::Float)?.f_zeros_like()?,
+    };
+    let centred = x.f_sub(&mean)?;
+    let square = centred.f_square()?.f_mean_dim(dim, true, Kind::Float)?;
+    let rstd = square.f_add_scalar(params.eps)?.f_rsqrt()?;
+    Ok((centred.f_mul(&rstd)?, mean, rstd))
+}
+
+fn affine(x_hat: &Tensor, params: &NormParams<'_>) -> Result<Tensor> {
+    let rows = x_hat.size()[0];
+    let y = x_hat.f_mul(&spread(params.weight, rows)?)?;
+    match params.bias {
+        Some(bias) => Ok(y.f_add(&spread(bias, rows)?)?),
+        None => Ok(y),
+    }
+}
+
+pub(super) fn norm_into(
+    x: &Tensor,
+    params: &NormParams<'_>,
+    y: &Tensor,
+    stats: &Tensor,
+) -> Result<()> {
+    let (x_hat, mean, rstd) = normalised(&wide(x)?, params)?;
+    put(y, &affine(&x_hat, params)?)?;
+    put(stats, &Tensor::f_cat(&[mean, rstd], 1)?)
+}
+
+#[expect(clippy::too_many_arguments, reason = "three inputs and three outputs")]
+pub(super) fn add_norm_into(
+    x: &Tensor,
+    change: &Tensor,
+    bias: Option<&Tensor>,
+    alpha: f64,
+    params: &NormParams<'_>,
+    sum: &Tensor,
+    y: &Tensor,
+    stats: &Tensor,
+) -> Result<()> {
+    put(sum, change)?;
+    bias_residual(sum, bias, Some((x, alpha)))?;
+    norm_into(sum, params, y, stats)
+}
+
+pub(super) fn norm_backward_into(
+    dy: &Tensor,
+    x: &Tensor,
+    stats: &Tensor,
+    params: &NormParams<'_>,
+    add: Option<&Tensor>,
+    dx: &Tensor,
+    sums: &NormSums<'_>,
+) -> Result<()> {
+    let (dy, x) = (wide(dy)?, wide(x)?);
+    let (mean, rstd) = (stats.f_narrow(1, 0, 1)?, stats.f_narrow(1, 1, 1)?);
+    let x_hat = x.f_sub(&mean)?.f_mul(&rstd)?;
+    add_sums(sums.d_weight, &dy.f_mul(&x_hat)?)?;
+    if let Some(d_bias) = sums.d_bias {
+        add_sums(d_bias, &dy)?;
+    }
+    let g = dy.f_mul(&spread(params.weight, x.size()[0])?)?;
+    let dim = [-1i64].as_slice();
+    let along = g.f_mul(&x_hat)?.f_mean_dim(dim, true, Kind::Float)?;
+    let mut inner = g.f_sub(&x_hat.f_mul(&along)?)?;
+    if params.kind == NormType::Layer {
+        inner = inner.f_sub(&g.f_mean_dim(dim, true, Kind::Float)?)?;
+    }
+    let mut result = inner.f_mul(&rstd)?;
+    if let Some(add) = add {
+        result = result.f_add(&wide(add)?)?;
+    }
+    put(dx, &result)
+}
+
+fn biased(u: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let u = wide(u)?;
+    match bias {
+        Some(bias) => Ok(u.f_add(&spread(bias, u.size()[0])?)?),
+        None => Ok(u),
+    }
+}
+
+fn active(kind: Activation, u: &Tensor) -> Result<Tensor> {
+    Ok(match kind {
+        Activation::Gelu => u.f_gelu("none")?,
+        Activation::Relu => u.f_relu()?,
+        Activation::Swish => u.f_silu()?,
+    })
+}
+
+fn slope(kind: Activation, grad: &Tensor, u: &Tensor) -> Result<Tensor> {
+    Ok(match kind {
+        Activation::Gelu => grad.f_gelu_backward(u, "none")?,
+        Activation::Relu => grad.f_mul(&u.f_gt(0.0)?.f_to_kind(Kind::Float)?)?,
+        Activation::Swish => grad.f_silu_backward(u)?,
+    })
+}
+
+pub(super) fn activation_into(
+    middle: &Middle<'_>,
+    a: &Tensor,
+    stats: Option<&Tensor>,
+) -> Result<()> {
+    let mut value = active(middle.kind, &biased(middle.u, middle.bias)?)?;
+    if let Some(gate) = &middle.gate {
+        value = value.f_mul(&biased(gate.u, gate.bias)?)?;
+    }
+    match (&middle.norm, stats) {
+        (Some(norm), Some(stats)) => norm_into(&value, norm, a, stats),
+        _ => put(a, &value),
+    }
+}
+
+pub(super) fn activation_backward_into(
+    da: &Tensor,
+    middle: &Middle<'_>,
+    stats: Option<&Tensor>,
+    du: &Tensor,
+    d_gate: Option<&Tensor>,
+    sums: &ActivationSums<'_>,
+) -> Result<()> {
+    let u = biased(middle.u, middle.bias)?;
+    let mut value = active(middle.kind, &u)?;
+    let gate = middle.gate.as_ref().map(|gate| biased(gate.u, gate.bias)).transpose()?;
+    let plain = value.shallow_clone();
+    if let Some(gate) = &gate {
+        value = value.f_mul(gate)?;
+    }
+    let mut grad = wide(da)?;
+    if let (Some(norm), Some(stats), Some(sums)) = (&middle.norm, stats, &sums.norm) {
+        let dx = grad.f_empty_like()?;
+        norm_backward_into(&grad, &value, stats, norm, None, &dx, sums)?;
+        grad = dx;
+    }
+    if let (Some(gate), Some(d_gate)) = (&gate, d_gate) {
+        let change = grad.f_mul(&plain)?;
+        if let Some(sums) = sums.d_gate_bias {
+            add_sums(sums, &change)?;
+        }
+        put(d_gate, &change)?;
+        grad = grad.f_mul(gate)?;
+    }
+    let change = slope(middle.kind, &grad, &u)?;
+    if let Some(sums) = sums.d_bias {
+        add_sums(sums, &change)?;
+    }
+    put(du, &change)
+}
+
+/// `x` is f32 `[.., seq, head_dim]`; `sign` is -1 for the transposed rotation.
+fn turned(x: &Tensor, turn: &Turn<'_>, sign: f64) -> Result<Tensor> {
+    let half = x.size()[3] / 2;
+    let (a, b) = match turn.pairs {
+        Pairs::HalfSplit => (x.f_narrow(3, 0, half)?, x.f_narrow(3, half, half)?),
+        Pairs::Interleaved => {
+            let pairs = x.f_unflatten(-1, [-1, 2])?;
+            (pairs.f_select(-1, 0)?, pairs.f_select(-1, 1)?)
+        }
+    };
+    let (cos, sin) = (turn.cos, turn.sin.f_mul_scalar(sign)?);
+    let first = a.f_mul(cos)?.f_sub(&b.f_mul(&sin)?)?;
+    let second = b.f_mul(cos)?.f_add(&a.f_mul(&sin)?)?;
+    Ok(match turn.pairs {
+        Pairs::HalfSplit => Tensor::f_cat(&[first, second], -1)?,
+        Pairs::Interleaved => Tensor::f_stack(&[first, second], -1)?.f_flatten(-2, -1)?,
+    })
+}
+
+pub(super) fn split_heads_into(
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    turn: Option<&Turn<'_>>,
+    heads: &Tensor,
+) -> Result<()> {
+    let (batch, n_heads, seq, head_dim) = heads.size4()?;
+    let split = biased(x, bias)?.f_view([batch, seq, n_heads, head_dim])?.f_transpose(1, 2)?;
+    match turn {
+        Some(turn) => put(heads, &turned(&split, turn, 1.0)?),
+        None => put(heads, &split),
+    }
+}
+
+pub(super) fn split_heads_backward_into(
+    d_heads: &Tensor,
+    turn: Option<&Turn<'_>>,
+    dx: &Tensor,
+    d_bias: Option<&Tensor>,
+) -> Result<()> {
+    let mut back = wide(d_heads)?;
+    if let Some(turn) = turn {
+        back = turned(&back, turn, -1.0)?;
+    }
+    let back = back.f_transpose(1, 2)?.f_reshape(dx.size())?;
+    if let Some(d_bias) = d_bias {
+        add_sums(d_bias, &back)?;
+    }
+    put(dx, &back)
+}
+
+pub(super) fn column_sums_into(x: &Tensor, sums: &Tensor) -> Result<()> {
+    add_sums(sums, x)
+}
+
+pub(super) fn bias_residual(
+    out: &Tensor,
+    bias: Option<&Tensor>,
+    residual: Option<(&Tensor, f64)>,
+) -> Result<()> {
+    let mut value = biased(out, bias)?;
+    if let Some((residual, alpha)) = residual {
+        value = value.f_add(&wide(residual)?.f_mul_scalar(alpha)?)?;
+    }
+    put(out, &value)
+}
+
+pub(super) fn cross_entropy_rows(
+    logits: &Tensor,
+    targets: &Tensor,
+    logit_scale: f64,
+) -> Result<Tensor> {
+    let scaled = wide(logits)?.f_mul_scalar(logit_scale)?;
+    let counted = targets.f_ne(IGNORED)?.f_unsqueeze(1)?;
+    let targets = targets.f_unsqueeze(1)?;
+    let targets = targets.f_where_self(&counted, &targets.f_zeros_like()?)?;
+    let log_probs = scaled.f_log_softmax(-1, Kind::Float)?;
+    let nll = log_probs.f_gather(1, &targets, false)?.f_neg()?;
+    let nll = nll.f_where_self(&counted, &nll.f_zeros_like()?)?.f_squeeze_dim(1)?;
+    let minus = targets.f_ones_like()?.f_to_kind(Kind::Float)?.f_neg()?;
+    let grad = log_probs.f_exp()?.f_scatter_add(1, &targets, &minus)?.f_mul_scalar(logit_scale)?;
+    put(logits, &grad.f_where_self(&counted, &grad.f_zeros_like()?)?)?;
+    Ok(nll)
+}

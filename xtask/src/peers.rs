@@ -1,0 +1,47 @@
+//! `cargo xtask peers`: our programs beside other people's, in turn on the same machine.
+//!
+//! One module a peer. Its rival programs and their pinned packages lie in `xtask/peers/NAME/`, and the virtual
+//! environment that runs them below `target/peers-venv/NAME/`.
+
+mod environment;
+mod process;
+mod ratio;
+mod tensorboard;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Subcommand};
+
+use crate::output;
+use crate::workspace::Workspace;
+
+/// What is compared.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum Peer {
+    /// A training step, against torchscale, nn.TransformerEncoder and Hugging Face's Llama on PyTorch
+    Train(train::Options),
+    /// The event files that runs write, read back with TensorBoard itself
+    Tensorboard(tensorboard::Options),
+}
+
+/// Compares with `peer`; without one, lists them.
+pub(crate) fn run(workspace: &Workspace, peer: Option<Peer>) -> Result<ExitCode> {
+    match peer {
+        Some(Peer::Train(options)) => train::compare(workspace, &options),
+        Some(Peer::Tensorboard(options)) => tensorboard::compare(workspace, &options),
+        None => {
+            list();
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn list() {
+    let command = Peer::augment_subcommands(crate::cli::Cli::command());
+    for peer in command.get_subcommands().filter(|sub| Peer::has_subcommand(sub.get_name())) {
+        let about = peer.get_about().map(ToString::to_string).unwrap_or_default();
+        output::line(format!("{:<12}  {about}", peer.get_name()));
+    }
+}

@@ -1,0 +1,52 @@
+use super::*;
+
+fn shell(script: &str) -> Process {
+    Process::start("the rival", Command::new("sh").args(["-c", script])).unwrap()
+}
+
+#[test]
+fn answers_are_json_objects_and_the_rest_is_chatter() {
+    assert_eq!(parse("{\"ready\": true}\n").unwrap()["ready"], true);
+    for line in ["", "warning: slow", "17", "[1]", "{half"] {
+        assert_eq!(parse(line), None, "{line}");
+    }
+}
+
+#[test]
+fn a_program_answers_in_turn() {
+    let mut process = shell("echo hello; while read line; do echo \"{\\\"got\\\": \\\"$line\\\"}\"; done");
+    assert_eq!(process.ask("steps 3").unwrap()["got"], "steps 3");
+    assert_eq!(process.ask("steps 4").unwrap()["got"], "steps 4");
+}
+
+#[test]
+fn a_program_that_ends_is_reported_with_its_last_words() {
+    let mut process = shell("echo trace >&2; echo 'ImportError: no torch' >&2; exit 3");
+    let error = process.answer().unwrap_err().to_string();
+    assert_eq!(error, "the rival ended (exit status: 3): ImportError: no torch");
+    let error = shell("exit 0").answer().unwrap_err().to_string();
+    assert_eq!(error, "the rival ended (exit status: 0): it did not say why");
+}
+
+#[test]
+fn fields_of_a_status_are_bytes() {
+    let status = "Name:\tVmHWM: 1 kB\nVmHWM:\t    1234 kB\nVmRSS:\t 12 kB\nThreads:\t1\n";
+    assert_eq!(field(status, "VmHWM"), Some(1234 * 1024));
+    assert_eq!(field(status, "VmRSS"), Some(12 * 1024));
+    assert_eq!(field(status, "Threads"), None);
+    assert_eq!(field(status, "VmSwap"), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_a_program_takes_shows_in_its_peak() {
+    // 64 MB as a variable of the shell; then its end.
+    let script = "echo {}; read line; x=$(head -c 64000000 /dev/zero | tr '\\0' x); x=; echo {}; read line";
+    let mut process = shell(script);
+    process.answer().unwrap();
+    let before = process.resident().unwrap();
+    process.forget_peak();
+    process.ask("go").unwrap();
+    let peak = process.peak().unwrap();
+    assert!(peak > before + 60_000_000, "{before} {peak}");
+}
