@@ -1,4 +1,4 @@
-//! Integration tests: the golden checker as a command.
+//! Integration tests: the golden checker as a command, and stacks of decoders in the training loop.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,3 +8,4 @@
 )]
 
 mod golden;
+mod stack;

@@ -6,12 +6,14 @@
 //! sequence costs O(seq · 2 · block) instead of O(seq²). There the rotation is measured from the start of the
 //! two blocks, which changes no score and is exact at any length.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use forerun_tensors::{Autocast, Error, Mask, Result};
 use tch::{Device, Kind, Tensor};
 
 use crate::alibi;
+use crate::causal::{Causal, Relations};
 use crate::rotary::{Rotary, Rotation};
 
 /// What a score knows about relative positions.
@@ -30,6 +32,10 @@ pub(crate) struct Plan {
     /// Bool `[queries, keys]`, true where visible, or f32 `[1, heads, queries, keys]` to be added.
     bias: Option<Tensor>,
     shape: Shape,
+    /// Where each query sees exactly the keys up to its own, from position 0 on.
+    causal: Option<Causal>,
+    /// The bias of ALiBi under that mask, not there before it is used.
+    penalty: OnceCell<Tensor>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +85,9 @@ impl Plan {
             return Self::whole(relative, Shape::Whole, None, queries, keys, device);
         };
         let last_sees_all = mask.first_key(queries.end - 1) <= keys.start;
+        if last_sees_all && queries == keys && queries.start == 0 {
+            return Self::causal_of(relative, queries.end, device);
+        }
         if last_sees_all && keys.end <= queries.start + 1 {
             return Self::whole(relative, Shape::Whole, None, queries, keys, device);
         }
@@ -94,6 +103,15 @@ impl Plan {
         }
         let allowed = mask.allowed(queries.clone(), keys.clone(), device)?;
         Self::whole(relative, Shape::Whole, Some(allowed), queries, keys, device)
+    }
+
+    fn causal_of(relative: &Relative, len: i64, device: Device) -> Result<Self> {
+        let (relative, slopes) = match relative {
+            Relative::Alibi(slopes) => (&Relative::None, Some(slopes)),
+            other => (other, None),
+        };
+        let plan = Self::whole(relative, Shape::Triangle, None, 0..len, 0..len, device)?;
+        Ok(Self { causal: Some(Causal::new(len, slopes)), ..plan })
     }
 
     fn whole(
@@ -114,7 +132,7 @@ impl Plan {
             _ => None,
         };
         let bias = bias(relative, allowed, queries, keys, device)?;
-        Ok(Self { rotation, bias, shape })
+        Ok(Self { rotation, bias, shape, causal: None, penalty: OnceCell::new() })
     }
 
     fn blocks(relative: &Relative, mask: Mask, block: i64, device: Device) -> Result<Self> {
@@ -137,9 +155,10 @@ impl Plan {
         match self.shape {
             Shape::Blocks(block) => self.attend_blocks(q, k, v, block, scale, dropout),
             Shape::Whole | Shape::Triangle => {
-                let is_causal = matches!(self.shape, Shape::Triangle);
+                let bias = self.bias()?;
+                let is_causal = matches!(self.shape, Shape::Triangle) && bias.is_none();
                 let (q, k) = self.rotate(q, k)?;
-                fused(&q, &k, v, self.bias.as_ref(), is_causal, scale, dropout)
+                fused(&q, &k, v, bias, is_causal, scale, dropout)
             }
         }
     }
@@ -149,10 +168,25 @@ impl Plan {
         let (q, k) = self.rotate(q, k)?;
         let (q, k) = (q.f_to_kind(Kind::Float)?, repeat_heads(&k.f_to_kind(Kind::Float)?, &q)?);
         let scores = q.f_matmul(&k.f_transpose(-1, -2)?)?.f_mul_scalar(scale)?;
-        match &self.bias {
+        match self.bias()? {
             Some(bias) => Ok(scores.f_add(bias)?),
             None => Ok(scores),
         }
+    }
+
+    /// Where each query sees exactly the keys up to its own, from position 0 on: what the scores know of positions.
+    pub(crate) fn causal(&self) -> Result<Option<Relations>> {
+        let rotation = self.rotation.as_ref();
+        self.causal.as_ref().map(|causal| causal.relations(rotation)).transpose()
+    }
+
+    fn bias(&self) -> Result<Option<&Tensor>> {
+        let Some(causal) = &self.causal else { return Ok(self.bias.as_ref()) };
+        if let Some(penalty) = self.penalty.get() {
+            return Ok(Some(penalty));
+        }
+        let Some(penalty) = causal.bias()? else { return Ok(None) };
+        Ok(Some(self.penalty.get_or_init(|| penalty)))
     }
 
     fn rotate(&self, q: &Tensor, k: &Tensor) -> Result<(Tensor, Tensor)> {
@@ -226,6 +260,8 @@ impl Plan {
             rotation: self.rotation.as_ref().map(Rotation::share),
             bias: self.bias.as_ref().map(Tensor::shallow_clone),
             shape: self.shape,
+            causal: self.causal.as_ref().map(Causal::share),
+            penalty: self.penalty.get().map(Tensor::shallow_clone).map_or_else(OnceCell::new, OnceCell::from),
         }
     }
 }

@@ -241,6 +241,19 @@ impl Rotation {
         Ok((self.query.rotate(q)?, self.key.rotate(k)?))
     }
 
+    /// Cosines and sines of queries, and of keys, f32 `[positions, head_dim / 2]`, contiguous.
+    pub(crate) fn cos_and_sin(&self) -> Result<[[Tensor; 2]; 2]> {
+        Ok([self.query.cos_and_sin()?, self.key.cos_and_sin()?])
+    }
+
+    /// Which channels turn together.
+    pub(crate) fn pairing(&self) -> Pairing {
+        match self.query {
+            Table::Interleaved(_) => Pairing::Interleaved,
+            Table::HalfSplit { .. } => Pairing::HalfSplit,
+        }
+    }
+
     pub(crate) fn share(&self) -> Self {
         Self { query: self.query.share(), key: self.key.share() }
     }
@@ -271,6 +284,21 @@ impl Table {
             }
         };
         Ok(turned.f_to_kind(x.kind())?)
+    }
+
+    fn cos_and_sin(&self) -> Result<[Tensor; 2]> {
+        let parts = match self {
+            Self::Interleaved(table) => {
+                let parts = table.f_view_as_real()?; // [positions, head_dim / 2, 2]
+                [parts.f_select(2, 0)?, parts.f_select(2, 1)?]
+            }
+            Self::HalfSplit { cos, sin } => {
+                let half = cos.size2()?.1 / 2;
+                [cos.f_narrow(1, half, half)?, sin.f_narrow(1, half, half)?]
+            }
+        };
+        let [cos, sin] = parts;
+        Ok([cos.f_contiguous()?, sin.f_contiguous()?])
     }
 
     fn share(&self) -> Self {

@@ -11,6 +11,7 @@ use toml::Table;
 use crate::config::{Claim, Experiment, read};
 use crate::data::Prepared;
 use crate::length::{self, LengthConfig};
+use crate::magneto::{self, MagnetoConfig};
 use crate::outcome::{Curve, Outcome};
 use crate::plan::PlannedCell;
 
@@ -20,12 +21,15 @@ use crate::plan::PlannedCell;
 pub enum Body {
     /// Trains models that differ in positions and norm, reads them beyond the training length.
     LengthExtrapolation(LengthConfig),
+    /// Trains models that differ in where their norms sit, by depth and learning rate, and measures one update's size.
+    MagnetoStability(MagnetoConfig),
 }
 
 /// The settings that a kind has beside the common ones.
 pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
     match kind {
         "length-extrapolation" => Ok(&["arms", "evaluation", "samples", "tuning", "sweep"]),
+        "magneto-stability" => Ok(&["arms", "grid", "update"]),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -34,6 +38,7 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
 pub(crate) fn check_own_settings(kind: &str, own: Table) -> Result<()> {
     match kind {
         "length-extrapolation" => read::<LengthConfig>(own).map(drop),
+        "magneto-stability" => read::<MagnetoConfig>(own).map(drop),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -43,6 +48,7 @@ impl Body {
     pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
         match self {
             Self::LengthExtrapolation(body) => body.validate(experiment),
+            Self::MagnetoStability(body) => body.validate(experiment),
         }
     }
 
@@ -54,14 +60,16 @@ impl Body {
     ) -> Result<Vec<PlannedCell>> {
         match self {
             Self::LengthExtrapolation(body) => length::cells(experiment, body, data),
+            Self::MagnetoStability(body) => magneto::cells(experiment, body, data),
         }
     }
 
     /// What one unit of [`crate::config::Measure::at`] is on the abscissa of a series: the training length in tokens
-    /// for lengths, 1 where series have abscissae that a configuration can name.
+    /// for lengths, the layers of the deepest models for depths, 1 where series have abscissae that a configuration can name.
     pub(crate) fn unit_of_at(&self) -> f64 {
         match self {
             Self::LengthExtrapolation(body) => body.training_length() as f64,
+            Self::MagnetoStability(body) => body.deepest() as f64,
         }
     }
 
@@ -69,6 +77,7 @@ impl Body {
     pub(crate) fn derived(&self, experiment: &Experiment, curves: &[Curve]) -> Vec<Curve> {
         match self {
             Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
+            Self::MagnetoStability(body) => magneto::derived(experiment, body, curves),
         }
     }
 
@@ -81,6 +90,7 @@ impl Body {
     ) -> Result<Judgement> {
         match self {
             Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
+            Self::MagnetoStability(body) => magneto::reconsider(body, claim, curves, judgement),
         }
     }
 
@@ -88,6 +98,7 @@ impl Body {
     pub(crate) fn recommendation(&self, outcome: &Outcome) -> Vec<Recommendation> {
         match self {
             Self::LengthExtrapolation(body) => length::recommendation(outcome, body),
+            Self::MagnetoStability(body) => magneto::recommendation(outcome, body),
         }
     }
 
@@ -95,6 +106,7 @@ impl Body {
     pub(crate) fn report(&self, outcome: &Outcome) -> Result<Report> {
         match self {
             Self::LengthExtrapolation(body) => length::report(outcome, body),
+            Self::MagnetoStability(body) => magneto::report(outcome, body),
         }
     }
 }

@@ -28,7 +28,7 @@ macro_rules! catalog {
     };
 }
 
-catalog!["quickstart"];
+catalog!["quickstart", "length-extrapolation", "magneto-stability"];
 
 /// Finds an experiment by name.
 ///

@@ -10,6 +10,8 @@ use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::train_lm::TrainLm;
 use crate::train_stack::TrainStack;
+use crate::unigram::UnigramLoss;
+use crate::update_size::UpdateSize;
 
 /// What a worker process computes: pure data, written to `cell.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +47,10 @@ pub enum Task {
     TrainStack(TrainStack),
     /// Measures a trained decoder: loss by length and mask, attention resolution, samples.
     EvaluateLm(EvaluateLm),
+    /// Measures how far one optimiser step moves a model, by depth.
+    UpdateSize(UpdateSize),
+    /// Measures the loss of a guess by the frequencies of tokens.
+    UnigramLoss(UnigramLoss),
 }
 
 impl Task {
@@ -53,6 +59,8 @@ impl Task {
         match self {
             Self::TrainLm(_) => ("train-lm", 1),
             Self::TrainStack(_) => ("train-stack", 1),
+            Self::UpdateSize(_) => ("update-size", 1),
+            Self::UnigramLoss(_) => ("unigram-loss", 1),
             Self::EvaluateLm(_) => ("evaluate-lm", 1),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use forerun_arch::{Decoder, Forward, Generation, attention_resolution, generate};
 use forerun_runs::seed::Seed;
 use forerun_tensors::{Mask, parse_device, token_nll};

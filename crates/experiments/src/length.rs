@@ -25,8 +25,8 @@ use crate::config::{Experiment, Measure};
 pub(crate) use correlation::{derived, reconsider};
 pub(crate) use plan::cells;
 pub(crate) use report::{recommendation, report};
-pub use sweep::SweepConfig;
-pub use tuning::TuningConfig;
+pub(crate) use sweep::SweepConfig;
+pub(crate) use tuning::TuningConfig;
 
 /// What is measured at several lengths on every arm, and what a claim may name.
 const SERIES: [&str; 4] = ["nll/causal", "nll/bca", "resolution/causal", "resolution/bca"];
@@ -117,7 +117,8 @@ impl LengthConfig {
         }
         for claim in &experiment.claims {
             for measure in claim.measures() {
-                self.validate_measure(measure).with_context(|| format!("claim `{}`", claim.name))?;
+                self.validate_measure(measure)
+                    .with_context(|| format!("claim `{}`", claim.name))?;
             }
         }
         let seq_len = self.training_length();

@@ -12,8 +12,11 @@ use crate::data::Prepared;
 use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
-/// decoder of 0.1 million parameters reaches on one core.
-const ASSUMED_FLOPS_PER_SEC: f64 = 1.5e10;
+/// decoder of 0.1 million parameters reaches on one core of 2023.
+const ASSUMED_FLOPS_PER_SEC: f64 = 3e10;
+
+/// libtorch with nothing in it, in bytes of resident memory.
+pub(crate) const LIBTORCH_BYTES: f64 = 260e6;
 
 /// The cells of one experiment, in the order in which they should run.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +59,19 @@ impl Plan {
         Ok(Self { cells: experiment.body.cells(experiment, data)? })
     }
 
+    /// `18 of the cells train 60 models, up to 4 at once`; none without stacks.
+    fn stacks(&self) -> Option<String> {
+        let sizes: Vec<usize> = self
+            .cells
+            .iter()
+            .map(|planned| planned.cell.members.len())
+            .filter(|n| *n > 0)
+            .collect();
+        let most = sizes.iter().max()?;
+        let models = counted(sizes.iter().sum::<usize>() as u64, "model");
+        Some(format!("{} of the cells train {models}, up to {most} at once", sizes.len()))
+    }
+
     /// Floating-point operations of the cells that `store` lacks.
     pub fn flops_left(&self, store: &Store) -> f64 {
         self.cells
@@ -87,6 +103,9 @@ impl Plan {
         let jobs = jobs.min(self.cells.len()).max(1);
         line("paper", experiment.paper.clone());
         line("cells", format!("{} ({done} there already), {jobs} at a time", self.cells.len()));
+        if let Some(stacks) = self.stacks() {
+            line("stacks", stacks);
+        }
         line(
             "parameters",
             format!("{} in the largest model", quantity(largest(|cell| cell.cost.n_params as f64))),

@@ -149,10 +149,8 @@ pub(crate) fn run(task: &TrainStack, work: &Work<'_>) -> Result<End> {
 /// Every member as it would be drawn alone, joined.
 fn stack(task: &TrainStack, device: Device) -> Result<Decoder> {
     let draw = |member: &StackMember| -> Result<Decoder> {
-        let model = DecoderConfig {
-            init: member.init.unwrap_or(task.model.init),
-            ..task.model.clone()
-        };
+        let model =
+            DecoderConfig { init: member.init.unwrap_or(task.model.init), ..task.model.clone() };
         Ok(Decoder::new(&model, &mut Seed::new(member.seed).stream("init"), device)?)
     };
     let models: Vec<Decoder> = task.members.iter().map(draw).collect::<Result<_>>()?;
@@ -185,9 +183,11 @@ fn learning_rates(task: &TrainStack, work: &Work<'_>) -> Result<Option<Vec<f64>>
 
 /// The learning rate of the member with the lowest validation loss; of equal ones the lowest rate.
 fn best(tries: &CellResult) -> Option<f64> {
-    let finished = tries.members.iter().map(|member| &member.row).filter(|row| {
-        row.get("outcome").and_then(Value::as_str) == Some("finished")
-    });
+    let finished = tries
+        .members
+        .iter()
+        .map(|member| &member.row)
+        .filter(|row| row.get("outcome").and_then(Value::as_str) == Some("finished"));
     finished
         .filter_map(|row| Some((row.get("validation_loss")?.as_f64()?, row.get("lr")?.as_f64()?)))
         .filter(|(loss, _)| loss.is_finite())

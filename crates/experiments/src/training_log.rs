@@ -170,8 +170,9 @@ impl Course {
             Some(member) => record.get("member").and_then(Value::as_u64) == Some(member as u64),
         };
         let column = |name: &str| -> Vec<(f64, f64)> {
-            let pair =
-                |record: &Record| Some((record.get("step")?.as_f64()?, record.get(name)?.as_f64()?));
+            let pair = |record: &Record| {
+                Some((record.get("step")?.as_f64()?, record.get(name)?.as_f64()?))
+            };
             records.iter().filter(mine).filter_map(pair).collect()
         };
         Self {

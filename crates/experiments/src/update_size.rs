@@ -25,7 +25,7 @@ use crate::cell::CellResult;
 use crate::data::open_packed;
 use crate::environment;
 use crate::protocol::Message;
-use crate::train_lm::series;
+use crate::training_log::series;
 use crate::worker::{End, Work};
 
 /// Tokens whose logits exist at one time.

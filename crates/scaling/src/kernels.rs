@@ -135,6 +135,15 @@ kernel! {
 }
 
 kernel! {
+    /// `out = a - b`, element by element.
+    fn subtract(a: &[f64], b: &[f64], out: &mut [f64]) {
+        for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+            *out = a - b;
+        }
+    }
+}
+
+kernel! {
     /// `out = a / b`, element by element.
     fn divide(a: &[f64], b: &[f64], out: &mut [f64]) {
         for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {

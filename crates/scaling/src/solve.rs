@@ -9,12 +9,11 @@
 mod free;
 mod workspace;
 
-pub(crate) use free::FreeMap;
+pub(crate) use free::{FreeMap, Slot};
 pub(crate) use workspace::Workspace;
 
 use crate::kernels;
 use crate::law::{Design, Law};
-use crate::linalg;
 use crate::objective::Objective;
 use crate::quantity::Quantity;
 
@@ -27,15 +26,43 @@ pub(crate) struct Problem<'a> {
     pub(crate) weights: &'a [f64],
     pub(crate) objective: Objective,
     pub(crate) map: &'a FreeMap,
-    /// Subtracts `rate · quantity` from the objective: the way to a profile likelihood.
-    pub(crate) tilt: Option<Tilt<'a>>,
+    /// Adds a spring to the objective: the way to a profile likelihood.
+    pub(crate) pull: Option<Pull<'a>>,
 }
 
-/// A pull towards larger values of a quantity.
+/// `stiffness / 2 · (quantity - target)²`, in the quantity's scale.
 #[derive(Clone, Copy)]
-pub(crate) struct Tilt<'a> {
-    pub(crate) rate: f64,
-    pub(crate) quantity: &'a Quantity,
+pub(crate) struct Pull<'a> {
+    pub(crate) quantity: &'a Quantity<'a>,
+    pub(crate) target: f64,
+    pub(crate) stiffness: f64,
+}
+
+impl Pull<'_> {
+    /// Adds the spring's derivatives, times `unit`; those of second order only where asked for, as they may make the
+    /// Hessian indefinite.
+    fn add_derivatives(
+        &self,
+        theta: &[f64],
+        unit: f64,
+        gradient: &mut [f64],
+        hessian: &mut [f64],
+        is_newton: bool,
+    ) {
+        let p = theta.len();
+        let own = self.quantity.gradient(theta);
+        let stiffness = unit * self.stiffness;
+        let force = stiffness * (self.quantity.value(theta) - self.target);
+        for i in 0..p {
+            gradient[i] += force * own[i];
+            for j in 0..=i {
+                hessian[i * p + j] += stiffness * own[i] * own[j];
+            }
+        }
+        if is_newton {
+            self.quantity.add_hessian(theta, force, hessian);
+        }
+    }
 }
 
 /// When to stop.
@@ -58,7 +85,7 @@ impl Stop {
 /// How a minimisation ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Outcome {
-    /// The objective, without a tilt.
+    /// The objective, without a pull.
     pub(crate) objective: f64,
     pub(crate) steps: usize,
     pub(crate) converged: bool,
@@ -73,11 +100,15 @@ pub(crate) fn minimise(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Out
         Objective::NlsLog | Objective::Nls => descend(problem, ws, f64::INFINITY, 1., stop),
         Objective::Lad => shrink(problem, ws, stop),
     };
-    let objective = value(problem, ws);
+    let objective = match problem.objective {
+        Objective::Lad => absolute(&ws.residuals, problem.weights),
+        _ if problem.pull.is_some() => value(problem, ws),
+        _ => outcome.objective,
+    };
     Outcome { objective, ..outcome }
 }
 
-/// The objective at `ws.free`, without a tilt.
+/// The objective at `ws.free`, without a pull.
 pub(crate) fn value(problem: &Problem, ws: &mut Workspace) -> f64 {
     ws.resize(problem);
     problem.map.expand(&ws.free, &mut ws.theta);
@@ -86,12 +117,14 @@ pub(crate) fn value(problem: &Problem, ws: &mut Workspace) -> f64 {
     let value = match problem.objective {
         Objective::Huber { delta } => sum(delta),
         Objective::NlsLog | Objective::Nls => sum(f64::INFINITY),
-        Objective::Lad => {
-            ws.trial_residuals.iter().zip(problem.weights).map(|(r, w)| w * r.abs()).sum()
-        }
+        Objective::Lad => absolute(&ws.trial_residuals, problem.weights),
     };
     std::mem::swap(&mut ws.residuals, &mut ws.trial_residuals);
     value
+}
+
+fn absolute(residuals: &[f64], weights: &[f64]) -> f64 {
+    residuals.iter().zip(weights).map(|(r, w)| w * r.abs()).sum()
 }
 
 /// Absolute deviations: Huber with a delta that falls until it no longer matters.
@@ -109,7 +142,7 @@ fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
             max_steps: stop.max_steps,
             blend,
         };
-        // A sum of |r| is the sum of Huber's loss divided by delta, so the tilt is multiplied by it.
+        // A sum of |r| is the sum of Huber's loss divided by delta, so a pull is multiplied by it.
         let outcome = descend(problem, ws, delta, delta, stage);
         steps += outcome.steps;
         if is_last {
@@ -123,18 +156,18 @@ fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
 }
 
 /// Minimises Huber's loss of one delta (squares, if that is infinite).
-fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, tilt: f64, stop: Stop) -> Outcome {
+fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: Stop) -> Outcome {
     let mut blend = if delta.is_finite() { stop.blend } else { 0. };
     let mut damping = if stop.blend < 1. { 0. } else { 1e-3 };
     problem.map.expand(&ws.free, &mut ws.theta);
     ws.evaluate(problem);
-    let mut objective = ws.accept(problem, delta, tilt);
+    let mut objective = ws.accept(problem, delta, pull);
     let mut is_newton = true;
     for step in 0..stop.max_steps {
         ws.linearise(problem);
         let mut rejected = 0;
         loop {
-            ws.quadratic(problem, delta, blend, tilt, is_newton);
+            ws.quadratic(problem, delta, blend, pull, is_newton);
             if !ws.step(problem, damping) {
                 // Indefinite far from the optimum: leave the second derivatives out, then damp.
                 damping = if is_newton { damping } else { (10. * damping).max(1e-6) };
@@ -151,10 +184,15 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, tilt: f64, stop: S
                 ws.take_step(problem);
                 return Outcome { objective, steps: step + 1, converged: true };
             }
-            let trial = ws.try_step(problem, delta, tilt);
+            let trial = ws.try_step(problem, delta, pull);
             let gained = (objective - trial) / (0.5 * decrement);
             if gained > 1e-3 || small {
-                objective = if gained > 0. { ws.commit(); trial } else { objective };
+                if gained > 0. {
+                    ws.commit();
+                    objective = trial;
+                } else {
+                    ws.restore(problem);
+                }
                 if gained > 0.6 || small {
                     damping = if damping < 1e-7 { 0. } else { 0.1 * damping };
                     blend = if blend < 1e-4 { blend } else { 0.2 * blend };
@@ -179,15 +217,13 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, tilt: f64, stop: S
     Outcome { objective, steps: stop.max_steps, converged: false }
 }
 
-/// The lower triangle of `Jᵀ diag(weights) J` over the free parameters, and its inverse's pieces, after a solution.
+/// The lower triangle of `Jᵀ diag(weights) J` by the free parameters at `ws.free`.
 pub(crate) fn information(problem: &Problem, ws: &mut Workspace) -> Vec<f64> {
     problem.map.expand(&ws.free, &mut ws.theta);
     ws.evaluate(problem);
     ws.linearise(problem);
     ws.information(problem)
 }
-
-pub(crate) use linalg::inverse;
 
 #[cfg(test)]
 mod tests;

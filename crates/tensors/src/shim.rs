@@ -121,7 +121,8 @@ impl Layout {
         found.map_err(|error| Error::Foreign(format!("{arg} {error}")))?;
         let kind = kind_of(raw.kind)?;
         // libtorch has neither negative sizes nor negative strides.
-        let [size, stride] = [raw.size, raw.stride].map(|list| list.map(|n| n.unsigned_abs() as usize));
+        let [size, stride] =
+            [raw.size, raw.stride].map(|list| list.map(|n| n.unsigned_abs() as usize));
         Ok(Self { data: raw.data, kind, n_dims: raw.n_dims, size, stride })
     }
 

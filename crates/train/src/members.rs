@@ -115,10 +115,10 @@ impl Members {
         ensure(!gradients.is_empty(), "gradients", "at least one", "none")?;
         let norm = |gradient: &Tensor| {
             let rows = gradient.f_reshape([members, -1])?;
-            rows.f_linalg_vector_norm(2, [1_i64].as_slice(), false, None)
+            rows.f_norm_scalaropt_dim(2, [1_i64].as_slice(), false)
         };
         let norms = gradients.iter().map(norm).collect::<Result<Vec<_>, _>>()?;
-        Ok(Tensor::f_stack(&norms, 1)?.f_linalg_vector_norm(2, [1_i64].as_slice(), false, None)?)
+        Ok(Tensor::f_stack(&norms, 1)?.f_norm_scalaropt_dim(2, [1_i64].as_slice(), false)?)
     }
 
     /// Multiplies the gradients of each member by its factor, in place.

@@ -137,8 +137,9 @@ impl Comparison {
         for (at @ (tag, step), points) in expected {
             match got.get(at) {
                 Some(read) if read == points => {}
-                Some(read) => differences
-                    .push(format!("{tag}, step {step}: wrote {points:?}, TensorBoard reads {read:?}")),
+                Some(read) => differences.push(format!(
+                    "{tag}, step {step}: wrote {points:?}, TensorBoard reads {read:?}"
+                )),
                 None => differences.push(format!("{tag}, step {step}: TensorBoard reads nothing")),
             }
         }

@@ -13,6 +13,7 @@ fn cell() -> Cell {
         resolution: ResolutionTask { lengths: vec![32], n_sequences: 1 },
         samples,
         seed: 7,
+        member: None,
     };
     let input = Input { path: "a.tokens".into(), hash: "00ff".to_owned(), tokens: None };
     Cell {
@@ -22,6 +23,7 @@ fn cell() -> Cell {
         needs: vec!["0123".to_owned()],
         label: "evaluate rope, seed 0".to_owned(),
         tags: BTreeMap::from([("arm".to_owned(), json!("rope"))]),
+        members: Vec::new(),
         cost: Cost::default(),
     }
 }

@@ -154,7 +154,12 @@ pub(crate) fn reconsider(
             "without one of the arms there is no correlation to speak of; {}",
             judgement.reason
         );
-        return Ok(Judgement { verdict: Verdict::Inconclusive, interval: None, reason, ..judgement });
+        return Ok(Judgement {
+            verdict: Verdict::Inconclusive,
+            interval: None,
+            reason,
+            ..judgement
+        });
     };
     let interval = over_seeds.hull(over_arms);
     let (verdict, place) = placed(claim, interval);

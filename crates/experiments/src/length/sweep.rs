@@ -60,13 +60,20 @@ impl SweepConfig {
         let Positions::Xpos { gamma, scale_base, .. } = arm.model.positions else {
             return Vec::new();
         };
-        let gammas = self.gammas.iter().filter(|value| **value != gamma).map(|&value| {
-            (format!("{}-gamma-{value}", arm.name), value, scale_base)
-        });
-        let bases = self.scale_bases.iter().filter(|value| **value != scale_base).map(|&value| {
-            (format!("{}-scale-base-{value}", arm.name), gamma, value)
-        });
-        gammas.chain(bases).map(|(name, gamma, scale_base)| point(arm, name, gamma, scale_base)).collect()
+        let gammas = self
+            .gammas
+            .iter()
+            .filter(|value| **value != gamma)
+            .map(|&value| (format!("{}-gamma-{value}", arm.name), value, scale_base));
+        let bases = self
+            .scale_bases
+            .iter()
+            .filter(|value| **value != scale_base)
+            .map(|&value| (format!("{}-scale-base-{value}", arm.name), gamma, value));
+        gammas
+            .chain(bases)
+            .map(|(name, gamma, scale_base)| point(arm, name, gamma, scale_base))
+            .collect()
     }
 
     /// The arm itself, as a point.

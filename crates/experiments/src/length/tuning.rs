@@ -1,6 +1,7 @@
 //! The learning rate of every arm: which ones are tried, and what the tries found.
 
 use anyhow::{Result, bail};
+use forerun_runs::results::Row;
 use serde::{Deserialize, Serialize};
 
 use super::{Arm, LengthConfig};
@@ -77,13 +78,16 @@ pub(super) struct Tuned {
 
 /// The tries of an arm, from the rows of the run.
 pub(super) fn tuned(outcome: &Outcome, arm: &str) -> Tuned {
-    let number = |row: &forerun_runs::results::Row, name: &str| {
-        row.get(name).and_then(|value| value.as_f64()).unwrap_or(f64::NAN)
-    };
+    let word =
+        |row: &Row, name: &str| row.get(name).and_then(|value| value.as_str().map(str::to_owned));
+    let number =
+        |row: &Row, name: &str| row.get(name).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
     let mut tries: Vec<(f64, f64)> = outcome
-        .rows_of(arm, "tune")
+        .rows
+        .iter()
+        .filter(|row| word(row, "tries_for").as_deref() == Some(arm))
         .map(|row| {
-            let finished = row.get("outcome").and_then(|value| value.as_str()) == Some("finished");
+            let finished = word(row, "outcome").as_deref() == Some("finished");
             let loss = if finished { number(row, "validation_loss") } else { f64::NAN };
             (number(row, "lr"), loss)
         })

@@ -17,6 +17,7 @@ pub(crate) struct Workspace {
     log_prediction: Vec<f64>,
     scratch: Vec<f64>,
     level: Vec<f64>,
+    current_level: Vec<f64>,
     jacobian: Vec<f64>,
     slope: Vec<f64>,
     curvature: Vec<f64>,
@@ -59,6 +60,7 @@ impl Workspace {
         self.factor.resize(q * q, 0.);
         if problem.objective.is_level() {
             self.level.resize(n, 0.);
+            self.current_level.resize(n, 0.);
             self.level_target.clear();
             self.level_target.extend_from_slice(problem.log_target);
             kernels::exp_all(&mut self.level_target);
@@ -78,30 +80,34 @@ impl Workspace {
         }
     }
 
-    fn tilted(&self, problem: &Problem, tilt: f64, value: f64) -> f64 {
-        match &problem.tilt {
+    /// The objective with the spring of a pull; `unit` is what 1 of the objective is worth here.
+    fn pulled(&self, problem: &Problem, unit: f64, value: f64) -> f64 {
+        match &problem.pull {
             None => value,
-            Some(by) => value - tilt * by.rate * by.quantity.value(&self.theta),
+            Some(by) => {
+                let stretch = by.quantity.value(&self.theta) - by.target;
+                value + 0.5 * unit * by.stiffness * stretch * stretch
+            }
         }
     }
 
     /// Makes the residuals just evaluated the current ones; their objective.
-    pub(crate) fn accept(&mut self, problem: &Problem, delta: f64, tilt: f64) -> f64 {
+    pub(crate) fn accept(&mut self, problem: &Problem, delta: f64, unit: f64) -> f64 {
         let value = kernels::robust_value(delta, &self.trial_residuals, problem.weights);
-        self.commit();
-        self.tilted(problem, tilt, value)
+        std::mem::swap(&mut self.residuals, &mut self.trial_residuals);
+        self.pulled(problem, unit, value)
     }
 
     /// Makes the last trial the current point.
     pub(crate) fn commit(&mut self) {
         std::mem::swap(&mut self.residuals, &mut self.trial_residuals);
-        if !self.trial.is_empty() {
-            self.is_trial().then(|| self.free.copy_from_slice(&self.trial));
-        }
+        self.free.copy_from_slice(&self.trial);
     }
 
-    fn is_trial(&self) -> bool {
-        !self.trial[0].is_nan()
+    /// Evaluates the current point again, after a trial that was not taken.
+    pub(crate) fn restore(&mut self, problem: &Problem) {
+        problem.map.expand(&self.free, &mut self.theta);
+        self.evaluate(problem);
     }
 
     /// Median of the sizes of the residuals just evaluated.
@@ -115,6 +121,9 @@ impl Workspace {
     /// The Jacobian of the logarithm of the prediction at the current point, which was the last evaluated.
     pub(crate) fn linearise(&mut self, problem: &Problem) {
         problem.map.expand(&self.free, &mut self.theta);
+        if problem.objective.is_level() {
+            self.current_level.copy_from_slice(&self.level);
+        }
         problem.law.log_gradient(
             &self.theta,
             problem.design,
@@ -130,16 +139,17 @@ impl Workspace {
         problem: &Problem,
         delta: f64,
         blend: f64,
-        tilt: f64,
+        unit: f64,
         is_newton: bool,
     ) {
+        problem.map.expand(&self.free, &mut self.theta); // a rejected trial may have left its own
         let rule = Robust { delta, blend };
         let weights = problem.weights;
         kernels::robust(rule, &self.residuals, weights, &mut self.slope, &mut self.curvature);
         let is_level = problem.objective.is_level();
         if is_level {
             for ((slope, curvature), f) in
-                self.slope.iter_mut().zip(&mut self.curvature).zip(&self.level)
+                self.slope.iter_mut().zip(&mut self.curvature).zip(&self.current_level)
             {
                 *slope *= f;
                 *curvature *= f * f;
@@ -156,14 +166,9 @@ impl Workspace {
             }
         }
         self.squares(problem);
-        if let Some(by) = &problem.tilt {
-            let rate = -tilt * by.rate;
-            by.quantity.add_derivatives(
-                &self.theta,
-                rate,
-                &mut self.full_gradient,
-                is_newton.then_some(self.full_hessian.as_mut_slice()),
-            );
+        if let Some(by) = &problem.pull {
+            let (gradient, hessian) = (&mut self.full_gradient, &mut self.full_hessian);
+            by.add_derivatives(&self.theta, unit, gradient, hessian, is_newton);
         }
         let map = problem.map;
         if map.is_identity() {
@@ -225,11 +230,11 @@ impl Workspace {
     }
 
     /// Evaluates the step's end; its objective, infinite where it is no number.
-    pub(crate) fn try_step(&mut self, problem: &Problem, delta: f64, tilt: f64) -> f64 {
+    pub(crate) fn try_step(&mut self, problem: &Problem, delta: f64, unit: f64) -> f64 {
         self.move_trial(problem);
         self.evaluate(problem);
         let value = kernels::robust_value(delta, &self.trial_residuals, problem.weights);
-        let value = self.tilted(problem, tilt, value);
+        let value = self.pulled(problem, unit, value);
         if value.is_nan() { f64::INFINITY } else { value }
     }
 
@@ -243,7 +248,7 @@ impl Workspace {
     pub(crate) fn information(&mut self, problem: &Problem) -> Vec<f64> {
         self.curvature.copy_from_slice(problem.weights);
         if problem.objective.is_level() {
-            self.curvature.iter_mut().zip(&self.level).for_each(|(c, f)| *c *= f * f);
+            self.curvature.iter_mut().zip(&self.current_level).for_each(|(c, f)| *c *= f * f);
         }
         self.full_hessian.fill(0.);
         self.squares(problem);

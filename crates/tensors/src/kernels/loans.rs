@@ -102,6 +102,29 @@ impl Loans {
         Ok(HeadsMut { data: self.lend_mut(arg, &layout)?, size, stride })
     }
 
+    /// Sizes of `[batch, heads, seq, head_dim]`.
+    pub(super) fn size_of_heads(&self, arg: &'static str, x: &Tensor) -> Result<[usize; 4]> {
+        Ok(heads_of(arg, &Layout::of(arg, x)?)?.0)
+    }
+
+    /// As [`Self::rows_of`], but nothing if `x` is the very memory of `heads`, row by row.
+    pub(super) fn rows_unless_heads<'a, E: Element>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        heads: &Tensor,
+        shape: [usize; 2],
+    ) -> Result<Option<Rows<'a, E>>> {
+        let (rows, out) = (Layout::of(arg, x)?, Layout::of("heads", heads)?);
+        let (n, width, stride) = rows_of(arg, &rows)?;
+        let ([_, _, seq, head_dim], found) = heads_of("heads", &out)?;
+        let alike = [n, width] == shape && found == [seq * stride, head_dim, stride, 1];
+        if alike && rows.data == out.data && rows.kind == out.kind {
+            return Ok(None);
+        }
+        self.rows_of(arg, x, shape).map(Some)
+    }
+
     /// A parameter for `shape` = `[rows, channels]`: f32 `[channels]` or `[groups, channels]`.
     pub(super) fn parameter<'a>(
         &mut self,
@@ -227,10 +250,11 @@ fn rows_of(arg: &'static str, layout: &Layout) -> Result<(usize, usize, usize)> 
 }
 
 fn heads_of(arg: &'static str, layout: &Layout) -> Result<([usize; 4], [usize; 4])> {
-    let (size, stride) = (layout.size(), layout.stride());
-    match (size.try_into(), stride.try_into()) {
-        (Ok(size), Ok(stride)) if stride[3] == 1 || size[3] <= 1 => Ok((size, stride)),
-        _ => {
+    match (layout.size(), layout.stride()) {
+        (&[a, b, c, d], &[i, j, k, last]) if last == 1 || d <= 1 => {
+            Ok(([a, b, c, d], [i, j, k, 1]))
+        }
+        (size, _) => {
             let want = "[batch, heads, seq, head_dim], the last contiguous".to_owned();
             Err(refused(arg, want, size))
         }

@@ -4,6 +4,8 @@
 //! multiply-add is one instruction. They end up in one of the three functions below, each compiled for other
 //! instructions, and the compiler vectorises them there.
 
+use std::sync::OnceLock;
+
 use crate::error::Result;
 use crate::shim::for_each;
 
@@ -13,19 +15,16 @@ pub(super) trait Machine: Copy {
     const FUSED: bool;
 }
 
-/// Work on rows.
-pub(super) trait Kernel: Sync {
-    /// What one thread does in one go: some rows, with the parts of the outputs that belong to them.
-    type Job: Send;
-
+/// What one thread does in one go: some rows, with the parts of the outputs that belong to them.
+pub(super) trait Job: Send {
     /// To be `#[inline(always)]`, and all that it calls.
-    fn run<M: Machine>(&self, job: Self::Job);
+    fn run<M: Machine>(self);
 }
 
-/// Runs `kernel` on every job, on libtorch's threads, at least `grain` jobs a thread.
-pub(super) fn run<K: Kernel>(kernel: &K, jobs: Vec<K::Job>, grain: usize) -> Result<()> {
+/// Runs every job, on libtorch's threads, at least `grain` jobs a thread.
+pub(super) fn run<J: Job>(jobs: impl IntoIterator<Item = J>, grain: usize) -> Result<()> {
     let level = Level::current();
-    for_each(jobs, grain, &|job| level.run(kernel, job))
+    for_each(jobs.into_iter().collect(), grain, &|job| level.run(job))
 }
 
 /// Vector instructions.
@@ -73,7 +72,7 @@ impl Level {
     }
 
     fn best() -> Self {
-        static BEST: std::sync::OnceLock<Level> = std::sync::OnceLock::new();
+        static BEST: OnceLock<Level> = OnceLock::new();
         *BEST.get_or_init(|| Self::available().pop().unwrap_or(Self::Portable))
     }
 
@@ -87,31 +86,31 @@ impl Level {
         tests::FORCED.get().unwrap_or_else(Self::best)
     }
 
-    fn run<K: Kernel>(self, kernel: &K, job: K::Job) {
+    fn run<J: Job>(self, job: J) {
         match self {
-            Self::Portable => kernel.run::<Plain>(job),
+            Self::Portable => job.run::<Plain>(),
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "instructions that not every processor has")]
             // SAFETY: a level other than `Portable` exists only if `available` found its instructions.
-            Self::Avx2 => unsafe { avx2(kernel, job) },
+            Self::Avx2 => unsafe { avx2(job) },
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "instructions that not every processor has")]
             // SAFETY: as above.
-            Self::Avx512 => unsafe { avx512(kernel, job) },
+            Self::Avx512 => unsafe { avx512(job) },
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2<K: Kernel>(kernel: &K, job: K::Job) {
-    kernel.run::<WithFma>(job);
+fn avx2<J: Job>(job: J) {
+    job.run::<WithFma>();
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-fn avx512<K: Kernel>(kernel: &K, job: K::Job) {
-    kernel.run::<WithFma>(job);
+fn avx512<J: Job>(job: J) {
+    job.run::<WithFma>();
 }
 
 #[cfg(test)]

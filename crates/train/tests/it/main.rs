@@ -10,3 +10,4 @@ mod equivalence;
 mod evaluation;
 mod outcomes;
 mod resume;
+mod stack;

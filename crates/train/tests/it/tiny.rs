@@ -14,7 +14,7 @@ use forerun_train::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub(crate) const VOCAB: i64 = 11;
 pub(crate) const D_MODEL: i64 = 8;
@@ -101,6 +101,74 @@ impl Model for Tiny {
 
     fn flops_per_token(&self, seq_len: i64) -> f64 {
         6.0 * self.parameters.n_elements() as f64 + seq_len as f64
+    }
+}
+
+/// Several [`Tiny`] in one; dropout is left out.
+pub(crate) struct TinyStack {
+    parameters: Parameters,
+    n: i64,
+}
+
+impl TinyStack {
+    pub(crate) fn new(members: Vec<Tiny>) -> Self {
+        let mut parameters = Parameters::new();
+        for parameter in members[0].parameters() {
+            let Parameter { name, role, lr_multiplier, .. } = parameter;
+            let parts: Vec<Tensor> = members.iter().map(|tiny| tiny.get(name).detach()).collect();
+            let tensor = Tensor::stack(&parts, 0).set_requires_grad(true);
+            let (name, role, lr_multiplier) = (name.clone(), *role, *lr_multiplier);
+            parameters.push(Parameter { name, tensor, role, lr_multiplier }).unwrap();
+        }
+        Self { parameters, n: members.len() as i64 }
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        &self.parameters.get(name).unwrap().tensor
+    }
+
+    /// As [`Tiny::bits`], for each member.
+    pub(crate) fn bits(&self) -> Vec<Vec<u32>> {
+        let numbers =
+            |t: Tensor| Vec::<f32>::try_from(t.detach().flatten(0, -1).contiguous()).unwrap();
+        let of_member = |i: i64| {
+            let all = self.parameters.iter().flat_map(|p| numbers(p.tensor.get(i)));
+            all.map(f32::to_bits).collect()
+        };
+        (0..self.n).map(of_member).collect()
+    }
+}
+
+impl Model for TinyStack {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    fn hidden(&self, tokens: &Tensor, _pass: Pass) -> Result<Tensor, BoxError> {
+        let (rows, seq) = tokens.size2()?;
+        let offset = Tensor::f_arange(self.n, (Kind::Int64, Device::Cpu))? * VOCAB;
+        let ids = tokens.f_view([self.n, -1])? + offset.f_unsqueeze(1)?;
+        let table = self.get("embedding").f_view([-1, D_MODEL])?;
+        let x = Tensor::f_embedding(&table, &ids, -1, false, false)?; // [members, tokens, d_model]
+        let transposed = |name| self.get(name).f_transpose(1, 2);
+        let bias = self.get("up.bias").f_unsqueeze(1)?;
+        let wide = bias.f_baddbmm(&x, &transposed("up.weight")?, 1, 1)?.f_gelu("none")?;
+        let x = x.f_add(&wide.f_bmm(&transposed("down.weight")?)?)?;
+        let normed = x.f_layer_norm([D_MODEL], None::<&Tensor>, None::<&Tensor>, 1e-5, false)?;
+        let scaled = normed.f_mul(&self.get("norm.scale").f_unsqueeze(1)?)?;
+        Ok(scaled.f_view([rows, seq, D_MODEL])?)
+    }
+
+    fn head(&self) -> &Tensor {
+        self.get("head")
+    }
+
+    fn logit_scale(&self) -> f64 {
+        1.5
+    }
+
+    fn flops_per_token(&self, seq_len: i64) -> f64 {
+        6.0 * self.parameters.n_elements() as f64 / self.n as f64 + seq_len as f64
     }
 }
 

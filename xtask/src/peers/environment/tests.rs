@@ -32,12 +32,16 @@ fn why_pip_failed_is_said_in_one_line() {
 
 #[test]
 fn a_python_without_venv_is_explained() {
-    let errors = "The virtual environment was not created successfully because ensurepip is not\navailable.";
+    let errors =
+        "The virtual environment was not created successfully because ensurepip is not\navailable.";
     assert_eq!(
         explain_venv(errors).to_string(),
         "`python3` cannot make virtual environments; install what it lacks (Debian, Ubuntu: `apt install python3-venv`)"
     );
-    assert_eq!(explain_venv("Segmentation fault").to_string(), "`python3 -m venv` failed: Segmentation fault");
+    assert_eq!(
+        explain_venv("Segmentation fault").to_string(),
+        "`python3 -m venv` failed: Segmentation fault"
+    );
 }
 
 #[test]
@@ -89,7 +93,8 @@ fn every_package_of_every_peer_is_pinned() {
     for folder in folders {
         let path = folder.join("requirements.txt");
         let text = fs::read_to_string(&path).unwrap();
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines =
+            text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let loose: Vec<&str> = lines.filter(|line| !is_pinned(line)).collect();
         assert!(loose.is_empty(), "{}: {loose:?}", path.display());
     }
@@ -106,7 +111,9 @@ fn is_pinned(requirement: &str) -> bool {
 
 #[test]
 fn what_is_not_pinned_is_noticed() {
-    for loose in ["torch", "torch>=2", "torch==2.*", "torch==2,!=3", "-r other.txt", "torch @ file:///x"] {
+    for loose in
+        ["torch", "torch>=2", "torch==2.*", "torch==2,!=3", "-r other.txt", "torch @ file:///x"]
+    {
         assert!(!is_pinned(loose), "{loose}");
     }
     assert!(is_pinned("nvidia-cublas==13.1.1.3; sys_platform == \"linux\""));

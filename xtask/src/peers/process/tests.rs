@@ -14,7 +14,8 @@ fn answers_are_json_objects_and_the_rest_is_chatter() {
 
 #[test]
 fn a_program_answers_in_turn() {
-    let mut process = shell("echo hello; while read line; do echo \"{\\\"got\\\": \\\"$line\\\"}\"; done");
+    let mut process =
+        shell("echo hello; while read line; do echo \"{\\\"got\\\": \\\"$line\\\"}\"; done");
     assert_eq!(process.ask("steps 3").unwrap()["got"], "steps 3");
     assert_eq!(process.ask("steps 4").unwrap()["got"], "steps 4");
 }
@@ -41,7 +42,8 @@ fn fields_of_a_status_are_bytes() {
 #[test]
 fn memory_that_a_program_takes_shows_in_its_peak() {
     // 64 MB as a variable of the shell; then its end.
-    let script = "echo {}; read line; x=$(head -c 64000000 /dev/zero | tr '\\0' x); x=; echo {}; read line";
+    let script =
+        "echo {}; read line; x=$(head -c 64000000 /dev/zero | tr '\\0' x); x=; echo {}; read line";
     let mut process = shell(script);
     process.answer().unwrap();
     let before = process.resident().unwrap();

@@ -50,7 +50,9 @@ fn a_point_that_is_read_twice_fails() {
     let twice = format!("{THEIRS}\n{}", THEIRS.lines().nth(1).unwrap());
     check(
         &twice,
-        &[r#"loss, step 0: wrote [("3f800000", "5.0")], TensorBoard reads [("3f800000", "5.0"), ("3f800000", "5.0")]"#],
+        &[
+            r#"loss, step 0: wrote [("3f800000", "5.0")], TensorBoard reads [("3f800000", "5.0"), ("3f800000", "5.0")]"#,
+        ],
     );
 }
 

@@ -108,8 +108,9 @@ impl Runner {
 
     pub(super) fn take_turn(&mut self, steps: u32, counts: bool) -> Result<()> {
         let answer = self.process.ask(&format!("steps {steps}"))?;
-        let turn = Turn::parse(&answer, steps)
-            .with_context(|| format!("{} was told to make {steps} steps and said {answer}", self.name))?;
+        let turn = Turn::parse(&answer, steps).with_context(|| {
+            format!("{} was told to make {steps} steps and said {answer}", self.name)
+        })?;
         self.measured.add(turn, counts);
         let above = |peak: u64| Some(peak.saturating_sub(self.before?));
         self.measured.memory = self.process.peak().and_then(above);
@@ -202,7 +203,8 @@ impl Products {
     pub(super) fn ask(contests: &mut [Contest]) -> Result<Self> {
         let first = contests.first_mut().context("there is nothing to measure")?;
         let answer = first.ours.process.ask("products")?;
-        Self::parse(&answer).with_context(|| format!("forerun was asked for products and said {answer}"))
+        Self::parse(&answer)
+            .with_context(|| format!("forerun was asked for products and said {answer}"))
     }
 
     pub(super) fn parse(answer: &Value) -> Option<Self> {

@@ -106,7 +106,8 @@ pub(super) fn tokens() -> impl Iterator<Item = u16> {
     let mut state = 1_u64;
     (0..BATCHES * BATCH_SIZE * (SEQ_LEN + 1)).map(move |_| {
         // Knuth's MMIX generator; its upper half is what is random.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let uniform = (state >> 11) as f64 / (1_u64 << 53) as f64;
         let id = (f64::from(VOCAB_SIZE).ln() * uniform).exp() - 1.0;
         (id as u32).min(VOCAB_SIZE - 1) as u16

@@ -12,7 +12,8 @@ use crate::tidy::root;
 fn a_program_says_when_it_is_ready() {
     let said = json!({"ready": true, "parameters": 7, "threads": 2, "versions": "torch 2"});
     let ready = Ready::parse(&said).unwrap();
-    let expected = Ready { parameters: 7, threads: 2, versions: "torch 2".into(), flops_per_token: None };
+    let expected =
+        Ready { parameters: 7, threads: 2, versions: "torch 2".into(), flops_per_token: None };
     assert_eq!(ready, expected);
     for lacking in ["ready", "parameters", "threads", "versions"] {
         let mut said = said.clone();
@@ -47,7 +48,8 @@ fn the_first_round_warms_up_and_is_not_counted() {
 
 #[test]
 fn a_step_that_does_not_learn_is_noticed() {
-    let learns = |losses: &[f64]| Measured { losses: losses.to_vec(), ..Measured::default() }.learns();
+    let learns =
+        |losses: &[f64]| Measured { losses: losses.to_vec(), ..Measured::default() }.learns();
     assert!(learns(&[9.1, 9.0, 8.2]));
     assert!(!learns(&[9.1, 9.1, 9.1]));
     assert!(!learns(&[9.1, 12.0]));
@@ -78,7 +80,10 @@ fn ratios_are_printed_with_their_range() {
         "  torchscale             speed 1.25 (1.20 to 1.31), memory 0.46"
     );
     let unknown = table::ratios("x", None, None);
-    assert!(unknown.ends_with("speed not measured, memory not measured (no /proc here)"), "{unknown}");
+    assert!(
+        unknown.ends_with("speed not measured, memory not measured (no /proc here)"),
+        "{unknown}"
+    );
 }
 
 #[test]

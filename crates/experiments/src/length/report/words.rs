@@ -4,7 +4,9 @@ use forerun_runs::report::{Block, Command};
 
 use super::{Arm, Findings};
 use crate::config::{Experiment, Scale};
+use crate::length::tuning::tuned;
 use crate::plan::counted;
+use crate::report_parts::list;
 
 /// Width and layers of the models in Sun et al. 2022.
 const PAPER_SIZE: (i64, i64) = (1024, 24);
@@ -136,18 +138,4 @@ pub(super) fn next_steps(experiment: &Experiment) -> Vec<Block> {
             format!("{plain} --seeds {more}"),
         ),
     ]
-}
-
-/// The command that runs this very configuration.
-pub(super) fn command(experiment: &Experiment) -> String {
-    let words = [format!("cargo xtask run-experiment {}", experiment.name)];
-    words.iter().chain(&experiment.arguments).cloned().collect::<Vec<_>>().join(" ")
-}
-
-fn list(items: &[&str]) -> String {
-    match items {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [all @ .., last] => format!("{} and {last}", all.join(", ")),
-    }
 }

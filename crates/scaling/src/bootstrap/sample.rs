@@ -1,0 +1,135 @@
+//! One draw: which points, how often, with which targets; all memory is reused.
+
+use rand::Rng;
+
+use super::Resampling;
+use crate::error::{Result, ensure};
+use crate::fit::{Fit, Prepared};
+use crate::law::{Design, Law};
+
+/// A resampled data set. A point that was drawn twice is there once, with twice its weight.
+pub(super) struct Sample {
+    resampling: Resampling,
+    pub(super) design: Design,
+    pub(super) log_target: Vec<f64>,
+    pub(super) weights: Vec<f64>,
+    counts: Vec<f64>,
+    /// Points of each group.
+    groups: Vec<Vec<usize>>,
+    /// Predictions, and residuals to put onto them, on the scale on which the objective has them.
+    fitted: Vec<f64>,
+    residuals: Vec<f64>,
+    is_level: bool,
+}
+
+impl Sample {
+    pub(super) fn new(
+        law: &dyn Law,
+        prepared: &Prepared,
+        fit: &Fit,
+        resampling: Resampling,
+    ) -> Result<Self> {
+        let n = prepared.rows.len();
+        let groups = match (&prepared.clusters, resampling) {
+            (Some(clusters), Resampling::Cluster) => group(clusters),
+            (clusters, _) => {
+                let ok = clusters.is_some() || resampling != Resampling::Cluster;
+                ensure(ok, "clusters", "given for the cluster bootstrap", "none")?;
+                vec![]
+            }
+        };
+        let is_level = fit.objective.is_level();
+        let mut fitted = vec![0.; n];
+        let mut scratch = vec![0.; law.n_scratch() * n];
+        law.log_predict(&fit.theta, &prepared.design, &mut scratch, &mut fitted);
+        if is_level {
+            fitted.iter_mut().for_each(|value| *value = value.exp());
+        }
+        Ok(Self {
+            resampling,
+            design: prepared.design.clone(),
+            log_target: prepared.log_target.clone(),
+            weights: prepared.weights.clone(),
+            counts: vec![0.; n],
+            groups,
+            fitted,
+            residuals: studentised(&fit.residuals, &prepared.weights, fit.n_free),
+            is_level,
+        })
+    }
+
+    /// Draws anew.
+    pub(super) fn draw(&mut self, prepared: &Prepared, rng: &mut impl Rng) {
+        let n = self.counts.len();
+        match self.resampling {
+            Resampling::Pairs => {
+                self.counts.fill(0.);
+                for _ in 0..n {
+                    self.counts[rng.random_range(0..n)] += 1.;
+                }
+                self.gather(prepared);
+            }
+            Resampling::Cluster => {
+                self.counts.fill(0.);
+                for _ in 0..self.groups.len() {
+                    for &point in &self.groups[rng.random_range(0..self.groups.len())] {
+                        self.counts[point] += 1.;
+                    }
+                }
+                self.gather(prepared);
+            }
+            Resampling::Residual => {
+                for point in 0..n {
+                    let weight = prepared.weights[point].max(f64::MIN_POSITIVE);
+                    let residual = self.residuals[rng.random_range(0..n)] / weight.sqrt();
+                    let target = self.fitted[point] - residual;
+                    self.log_target[point] = match self.is_level {
+                        true => target.max(1e-6 * self.fitted[point]).ln(),
+                        false => target,
+                    };
+                }
+            }
+        }
+    }
+
+    /// The points that were drawn, side by side.
+    fn gather(&mut self, prepared: &Prepared) {
+        self.weights.clear();
+        self.log_target.clear();
+        for (point, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.) {
+            self.weights.push(count * prepared.weights[point]);
+            self.log_target.push(prepared.log_target[point]);
+        }
+        for (column, all) in self.design.columns.iter_mut().zip(&prepared.design.columns) {
+            column.clear();
+            let drawn = all.iter().zip(&self.counts).filter(|(_, count)| **count > 0.);
+            column.extend(drawn.map(|(value, _)| *value));
+        }
+        self.design.n_points = self.weights.len();
+    }
+}
+
+/// Points of each group, in the order in which groups first appear.
+fn group(clusters: &[usize]) -> Vec<Vec<usize>> {
+    let mut names: Vec<usize> = vec![];
+    let mut groups: Vec<Vec<usize>> = vec![];
+    for (point, name) in clusters.iter().enumerate() {
+        match names.iter().position(|known| known == name) {
+            Some(index) => groups[index].push(point),
+            None => {
+                names.push(*name);
+                groups.push(vec![point]);
+            }
+        }
+    }
+    groups
+}
+
+/// Residuals of unit weight, centred, with the variance that the lost degrees of freedom took.
+fn studentised(residuals: &[f64], weights: &[f64], n_free: usize) -> Vec<f64> {
+    let n = residuals.len() as f64;
+    let inflate = (n / (n - n_free as f64).max(1.)).sqrt();
+    let scaled: Vec<f64> = residuals.iter().zip(weights).map(|(r, w)| r * w.sqrt()).collect();
+    let mean = scaled.iter().sum::<f64>() / n;
+    scaled.iter().map(|r| inflate * (r - mean)).collect()
+}

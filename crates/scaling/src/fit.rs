@@ -1,0 +1,146 @@
+//! Fitting a law: check, leave out, start many times, keep every optimum that was found.
+
+mod covariance;
+mod prepared;
+mod search;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use covariance::{density_at_zero, huber_moments};
+pub(crate) use prepared::Prepared;
+
+use crate::error::Result;
+use crate::law::{Law, Parameter};
+use crate::objective::{Constraint, Dropped, Objective, OutlierRule};
+use crate::observations::Observations;
+
+/// What to minimise, over which points, under which constraints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// The objective.
+    pub objective: Objective,
+    /// Points to leave out.
+    #[serde(default)]
+    pub outliers: OutlierRule,
+    /// Ties and fixed values.
+    #[serde(default)]
+    pub constraints: Vec<Constraint>,
+}
+
+impl Default for FitConfig {
+    /// Hoffmann et al. 2022, approach 3: Huber with delta 1e-3 on the log loss, all points.
+    fn default() -> Self {
+        Self::new(Objective::HUBER)
+    }
+}
+
+impl FitConfig {
+    /// All points, no constraints.
+    pub fn new(objective: Objective) -> Self {
+        Self { objective, outliers: OutlierRule::Keep, constraints: vec![] }
+    }
+}
+
+/// A local optimum, and how many starts ended there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Optimum {
+    /// The objective there.
+    pub objective: f64,
+    /// Parameters in the solver's scale.
+    pub theta: Vec<f64>,
+    /// Starts that ended there.
+    pub starts: usize,
+}
+
+/// A fitted law.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// The law's name.
+    pub law: String,
+    /// What was minimised.
+    pub objective: Objective,
+    /// The law's parameters; values in [`Fit::theta`] and [`Fit::natural`].
+    pub parameters: Vec<Parameter>,
+    /// The best parameters in the solver's scale: logarithms where a parameter's scale says so.
+    pub theta: Vec<f64>,
+    /// The objective there, a sum over points.
+    pub objective_value: f64,
+    /// Points that were fitted.
+    pub n_points: usize,
+    /// Free parameters.
+    pub n_free: usize,
+    /// Points that the outlier rule left out.
+    pub dropped: Vec<Dropped>,
+    /// Starts that were tried.
+    pub n_starts: usize,
+    /// Starts that did not end at a stationary point.
+    pub n_failed: usize,
+    /// The distinct optima that the others ended at, best first.
+    pub optima: Vec<Optimum>,
+    /// Residuals `ln prediction - ln target` (`prediction - target` for least squares on the level), point by point.
+    pub residuals: Vec<f64>,
+    /// Row numbers of the points.
+    pub rows: Vec<usize>,
+    /// Covariance of `theta`, asymptotic; zero for fixed parameters. `None` where the data leave a direction open.
+    pub covariance: Option<Array2<f64>>,
+    /// Condition number of the information matrix scaled to a unit diagonal, at the optimum.
+    pub condition: f64,
+    /// Names of the parameters that ended on a bound.
+    pub at_bounds: Vec<String>,
+    /// What a reader must know before using the numbers.
+    pub warnings: Vec<String>,
+}
+
+impl Fit {
+    /// Natural values, in the order of [`Fit::parameters`].
+    pub fn natural(&self) -> Vec<f64> {
+        self.parameters.iter().zip(&self.theta).map(|(p, &theta)| p.natural(theta)).collect()
+    }
+
+    /// A parameter's natural value by its name.
+    pub fn value(&self, name: &str) -> Option<f64> {
+        let index = self.parameters.iter().position(|parameter| parameter.name == name)?;
+        Some(self.parameters[index].natural(self.theta[index]))
+    }
+
+    /// Asymptotic standard errors of `theta`; `NaN` where there is no covariance.
+    pub fn standard_errors(&self) -> Vec<f64> {
+        match &self.covariance {
+            Some(covariance) => covariance.diag().iter().map(|v| v.max(0.).sqrt()).collect(),
+            None => vec![f64::NAN; self.theta.len()],
+        }
+    }
+}
+
+/// Fits `law` to `observations`.
+///
+/// Starts come from the law ([`Law::starts`]); every start is carried to convergence, and the distinct ends are in
+/// [`Fit::optima`].
+///
+/// # Errors
+/// [`crate::Error::Data`] names file, row and column of a value that cannot be used; [`crate::Error::Config`] a
+/// constraint that names no parameter; [`crate::Error::TooFewPoints`] where there are no degrees of freedom;
+/// [`crate::Error::NotIdentified`] where no start converged.
+pub fn fit(law: &dyn Law, observations: &Observations, config: &FitConfig) -> Result<Fit> {
+    let (prepared, dropped) = prepared::prepare(law, observations, config)?;
+    search::fit_prepared(law, &prepared, config.objective, dropped, &[])
+}
+
+/// As [`fit`], with further starting points of one's own in the solver's scale.
+///
+/// # Errors
+/// As [`fit`].
+pub fn fit_from(
+    law: &dyn Law,
+    observations: &Observations,
+    config: &FitConfig,
+    starts: &[Vec<f64>],
+) -> Result<Fit> {
+    let (prepared, dropped) = prepared::prepare(law, observations, config)?;
+    search::fit_prepared(law, &prepared, config.objective, dropped, starts)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Gradients of queries, keys and values.
+
+use super::forward::hide;
+use super::heads::{At, Geometry, load, store};
+use super::tile::{LANES, Lanes, TILE, add_rows_by, columns_by, rows_by, transpose};
+use super::{Call, position_penalty};
+use crate::kernels::element::Element;
+use crate::kernels::machine::{Kernel, Machine};
+use crate::kernels::math::{exp, fma};
+use crate::kernels::rows::{Rows, RowsMut};
+
+/// One sequence: its number, and where its gradients go.
+pub(super) struct Job<'a, T> {
+    pub(super) sequence: usize,
+    pub(super) d_qkv: RowsMut<'a, T>,
+}
+
+/// What the forward pass read and wrote, and the gradient of its result.
+pub(super) struct Backward<'a, T> {
+    pub(super) call: Call<'a>,
+    pub(super) qkv: Rows<'a, T>,
+    pub(super) out: Rows<'a, T>,
+    pub(super) lse: Rows<'a, f32>,
+    pub(super) d_out: Rows<'a, T>,
+}
+
+/// One head in f32, and its gradients.
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    out: Vec<f32>,
+    d_out: Vec<f32>,
+    dq: Vec<f32>,
+    dk: Vec<f32>,
+    dv: Vec<f32>,
+    /// A block of queries, and of the result's gradient, as columns.
+    columns: Vec<Lanes>,
+    /// Probabilities, `[key][query]`, and the gradients of the scores.
+    p: Vec<Lanes>,
+    ds: Vec<Lanes>,
+}
+
+impl Scratch {
+    fn new(geometry: Geometry) -> Self {
+        let (rows, dim) = (geometry.padded_seq(), geometry.padded_dim());
+        let matrix = || vec![0.0; rows * dim];
+        let columns = |n| vec![[0.0; LANES]; n];
+        Self {
+            q: matrix(),
+            k: matrix(),
+            v: matrix(),
+            out: matrix(),
+            d_out: matrix(),
+            dq: matrix(),
+            dk: matrix(),
+            dv: matrix(),
+            columns: columns(dim),
+            p: columns(rows),
+            ds: columns(rows),
+        }
+    }
+}
+
+impl<'a, T: Element> Kernel for Backward<'a, T> {
+    type Job = Job<'a, T>;
+
+    #[inline(always)]
+    fn run<M: Machine>(&self, job: Job<'a, T>) {
+        let call = &self.call;
+        let Job { sequence, mut d_qkv } = job;
+        let geometry = call.geometry;
+        let Geometry { seq, n_heads, n_kv_heads, .. } = geometry;
+        let mut scratch = Scratch::new(geometry);
+        let group = n_heads / n_kv_heads;
+        for head in 0..n_heads {
+            let [q, k, v] = geometry.columns(head, head / group);
+            let unpack = |from: &Rows<'_, T>, column, bias, table, scale, to: &mut Vec<f32>| {
+                let at = At { row: sequence * seq, column };
+                load::<M, T>(geometry, from, at, bias, table, scale, to);
+            };
+            if head % group == 0 {
+                unpack(&self.qkv, k, call.bias, call.key_table, 1.0, &mut scratch.k);
+                unpack(&self.qkv, v, call.bias, None, 1.0, &mut scratch.v);
+                scratch.dk.fill(0.0);
+                scratch.dv.fill(0.0);
+            }
+            unpack(&self.qkv, q, call.bias, call.query_table, call.scale, &mut scratch.q);
+            unpack(&self.out, q, None, None, 1.0, &mut scratch.out);
+            unpack(&self.d_out, q, None, None, 1.0, &mut scratch.d_out);
+            let lse = self.lse.row(sequence * n_heads + head);
+            for first in (0..seq).step_by(LANES) {
+                scores::<M>(&mut scratch, call, head, first, lse);
+                gradients::<M>(&mut scratch, geometry.padded_dim(), first);
+            }
+            let mut pack = |from: &mut Vec<f32>, table, scale, column| {
+                store::<M, T>(geometry, from, table, scale, &mut d_qkv, column);
+            };
+            // The queries were scaled before they met the keys, so that dk needs no scale.
+            pack(&mut scratch.dq, call.query_table, call.scale, q);
+            if (head + 1) % group == 0 {
+                pack(&mut scratch.dk, call.key_table, 1.0, k);
+                pack(&mut scratch.dv, None, 1.0, v);
+            }
+        }
+    }
+}
+
+/// Probabilities of `LANES` queries from `first` on, and the gradients of their scores.
+#[inline(always)]
+fn scores<M: Machine>(
+    scratch: &mut Scratch,
+    call: &Call<'_>,
+    head: usize,
+    first: usize,
+    lse: &[f32],
+) {
+    let (dim, head_dim) = (call.geometry.padded_dim(), call.geometry.head_dim);
+    let Scratch { q, k, v, out, d_out, columns, p, ds, .. } = scratch;
+    let (p, ds) = (&mut p[..first + LANES], &mut ds[..first + LANES]);
+    transpose(&q[first * dim..], dim, columns);
+    for (p, keys) in p.chunks_exact_mut(TILE).zip(k.chunks_exact(TILE * dim)) {
+        p.copy_from_slice(&rows_by::<M>(keys, dim, &columns[..head_dim]));
+    }
+    if let Some(slopes) = call.slopes {
+        position_penalty::<M>(p, slopes[head], first);
+    }
+    // Lanes beyond the sequence have no part in anything.
+    let mut own_lse = [f32::INFINITY; LANES];
+    for (own, lse) in own_lse.iter_mut().zip(&lse[first..]) {
+        *own = *lse;
+    }
+    for p in p.iter_mut() {
+        for lane in 0..LANES {
+            p[lane] = exp::<M>(p[lane] - own_lse[lane]);
+        }
+    }
+    hide(&mut p[first..], 0.0);
+    let mut inner = [0.0; LANES];
+    let rows = out[first * dim..].chunks_exact(dim).zip(d_out[first * dim..].chunks_exact(dim));
+    for (inner, (out, d_out)) in inner.iter_mut().zip(rows) {
+        *inner = dot::<M>(out, d_out);
+    }
+    transpose(&d_out[first * dim..], dim, columns);
+    for (ds, values) in ds.chunks_exact_mut(TILE).zip(v.chunks_exact(TILE * dim)) {
+        ds.copy_from_slice(&rows_by::<M>(values, dim, &columns[..head_dim]));
+    }
+    for (ds, p) in ds.iter_mut().zip(p.iter()) {
+        for lane in 0..LANES {
+            ds[lane] = p[lane] * (ds[lane] - inner[lane]);
+        }
+    }
+}
+
+/// From the gradients of the scores to those of queries (set), keys and values (added).
+#[inline(always)]
+fn gradients<M: Machine>(scratch: &mut Scratch, dim: usize, first: usize) {
+    let Scratch { q, k, d_out, dq, dk, dv, p, ds, .. } = scratch;
+    let (p, ds) = (&p[..first + LANES], &ds[..first + LANES]);
+    for row in (0..LANES).step_by(TILE) {
+        for column in (0..dim).step_by(LANES) {
+            let sums = columns_by::<M>(ds, row, k, dim, column);
+            for (sums, dq) in sums.iter().zip(dq[(first + row) * dim..].chunks_exact_mut(dim)) {
+                dq[column..column + LANES].copy_from_slice(sums);
+            }
+        }
+    }
+    let (q, d_out) = (&q[first * dim..], &d_out[first * dim..]);
+    let rows = dk.chunks_exact_mut(TILE * dim).zip(dv.chunks_exact_mut(TILE * dim));
+    for ((p, ds), (dk, dv)) in p.chunks_exact(TILE).zip(ds.chunks_exact(TILE)).zip(rows) {
+        for column in (0..dim).step_by(LANES) {
+            add_rows_by::<M>(dv, p, d_out, dim, column);
+            add_rows_by::<M>(dk, ds, q, dim, column);
+        }
+    }
+}
+
+#[inline(always)]
+fn dot<M: Machine>(a: &[f32], b: &[f32]) -> f32 {
+    let mut sum = [0.0; LANES];
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sum[lane] = fma::<M>(a[lane], b[lane], sum[lane]);
+        }
+    }
+    sum.iter().sum()
+}

@@ -1,0 +1,148 @@
+//! The mixture of values.
+
+use super::heads::{At, Geometry, load};
+use super::tile::{LANES, Lanes, TILE, columns_by, rows_by, transpose};
+use super::{Call, position_penalty};
+use crate::kernels::element::Element;
+use crate::kernels::machine::{Kernel, Machine};
+use crate::kernels::math::exp;
+use crate::kernels::rows::{Rows, RowsMut};
+
+/// One sequence: its number, and where its results go.
+pub(super) struct Job<'a, T> {
+    pub(super) sequence: usize,
+    pub(super) out: RowsMut<'a, T>,
+    /// The logarithms of the sums, a row for each head.
+    pub(super) lse: RowsMut<'a, f32>,
+}
+
+pub(super) struct Forward<'a, T> {
+    pub(super) call: Call<'a>,
+    pub(super) qkv: Rows<'a, T>,
+}
+
+struct Scratch {
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+    /// A block of queries as columns.
+    q_columns: Vec<Lanes>,
+    /// Probabilities, `[key][query]`.
+    p: Vec<Lanes>,
+}
+
+impl<'a, T: Element> Kernel for Forward<'a, T> {
+    type Job = Job<'a, T>;
+
+    #[inline(always)]
+    fn run<M: Machine>(&self, job: Job<'a, T>) {
+        let call = &self.call;
+        let geometry = call.geometry;
+        let (rows, dim) = (geometry.padded_seq(), geometry.padded_dim());
+        let matrix = || vec![0.0; rows * dim];
+        let columns = |n| vec![[0.0; LANES]; n];
+        let mut scratch = Scratch {
+            q: matrix(),
+            k: matrix(),
+            v: matrix(),
+            q_columns: columns(dim),
+            p: columns(rows),
+        };
+        let Job { sequence, mut out, mut lse } = job;
+        let Geometry { seq, n_heads, n_kv_heads, .. } = geometry;
+        let group = n_heads / n_kv_heads;
+        for head in 0..n_heads {
+            let [q, k, v] = geometry.columns(head, head / group);
+            let mut unpack = |column, bias, table, scale, to: &mut Vec<f32>| {
+                let at = At { row: sequence * seq, column };
+                load::<M, T>(geometry, &self.qkv, at, bias, table, scale, to);
+            };
+            unpack(q, call.bias, call.query_table, call.scale, &mut scratch.q);
+            if head % group == 0 {
+                unpack(k, call.bias, call.key_table, 1.0, &mut scratch.k);
+                unpack(v, call.bias, None, 1.0, &mut scratch.v);
+            }
+            for first in (0..seq).step_by(LANES) {
+                let (most, sum) = probabilities::<M>(&mut scratch, call, head, first);
+                for (lane, lse) in lse.row(head)[first..].iter_mut().take(LANES).enumerate() {
+                    *lse = most[lane] + sum[lane].ln();
+                }
+                mix::<M, T>(&scratch, &sum, geometry, first, &mut out, q);
+            }
+        }
+    }
+}
+
+/// Of `LANES` queries from `first` on: exp(score − largest) into `p`, the largest, and the sum.
+#[inline(always)]
+fn probabilities<M: Machine>(
+    scratch: &mut Scratch,
+    call: &Call<'_>,
+    head: usize,
+    first: usize,
+) -> (Lanes, Lanes) {
+    let dim = call.geometry.padded_dim();
+    transpose(&scratch.q[first * dim..], dim, &mut scratch.q_columns);
+    let p = &mut scratch.p[..first + LANES];
+    let queries = &scratch.q_columns[..call.geometry.head_dim];
+    for (p, keys) in p.chunks_exact_mut(TILE).zip(scratch.k.chunks_exact(TILE * dim)) {
+        p.copy_from_slice(&rows_by::<M>(keys, dim, queries));
+    }
+    if let Some(slopes) = call.slopes {
+        position_penalty::<M>(p, slopes[head], first);
+    }
+    hide(&mut p[first..], f32::NEG_INFINITY);
+    let mut most = [f32::NEG_INFINITY; LANES];
+    for p in p.iter() {
+        for lane in 0..LANES {
+            most[lane] = if p[lane] > most[lane] { p[lane] } else { most[lane] };
+        }
+    }
+    for p in p.iter_mut() {
+        for lane in 0..LANES {
+            p[lane] = exp::<M>(p[lane] - most[lane]);
+        }
+    }
+    let mut sum = [0.0; LANES];
+    for p in p.iter() {
+        for lane in 0..LANES {
+            sum[lane] += p[lane];
+        }
+    }
+    (most, sum)
+}
+
+/// Puts `value` where a key comes after the query; `p` starts at the keys of the queries themselves.
+#[inline(always)]
+pub(super) fn hide(p: &mut [Lanes], value: f32) {
+    for (key, p) in p.iter_mut().enumerate() {
+        for (query, p) in p.iter_mut().enumerate() {
+            *p = if key > query { value } else { *p };
+        }
+    }
+}
+
+/// `out = p · v / sum`, row by row, for `LANES` queries from `first` on.
+#[inline(always)]
+fn mix<M: Machine, T: Element>(
+    scratch: &Scratch,
+    sum: &Lanes,
+    geometry: Geometry,
+    first: usize,
+    out: &mut RowsMut<'_, T>,
+    own_column: usize,
+) {
+    let (dim, p) = (geometry.padded_dim(), &scratch.p[..first + LANES]);
+    for lane in (0..LANES).step_by(TILE) {
+        for column in (0..dim).step_by(LANES) {
+            let mixed = columns_by::<M>(p, lane, &scratch.v, dim, column);
+            for (i, mixed) in (lane..).zip(&mixed).take_while(|(i, _)| first + i < geometry.seq) {
+                let share = 1.0 / sum[i];
+                let row = &mut out.row(first + i)[own_column..own_column + geometry.head_dim];
+                for (out, mixed) in row[column..].iter_mut().zip(mixed) {
+                    *out = T::put(mixed * share);
+                }
+            }
+        }
+    }
+}
