@@ -160,7 +160,10 @@ fn rotates(config: &DecoderConfig) -> bool {
 
 fn check(config: &DecoderConfig) {
     let (losses, weights) = differences(config);
-    println!("{:?} {:?} {:?}: {losses:e} {weights:e}", config.norm, config.norm_kind, config.positions);
+    println!(
+        "{:?} {:?} {:?}: {losses:e} {weights:e}",
+        config.norm, config.norm_kind, config.positions
+    );
     // f32 products summed in another order: 1e-7 relative an update. Fifty updates of Adam, which divides by the size
     // of the gradient, amplify it; weights have moved by 0.1 to 0.3.
     assert!(losses < 1e-4, "{config:?}: losses differ by {losses}");

@@ -12,6 +12,7 @@ use crate::cache::KvCache;
 use crate::config::{Activation, DecoderConfig, Init, NormPlacement, Positions};
 use crate::embedding::Embedding;
 use crate::error::Result;
+use crate::fused;
 use crate::gains::Gains;
 use crate::init;
 use crate::layout::{self, Spec};
@@ -213,8 +214,8 @@ impl Decoder {
         let mut stream = vec![self.enter(tokens, 0, false)?];
         let plan = self.plan(Some(mask), tokens.size2()?.1)?;
         for block in &self.blocks {
-            let next = block.forward(&stream[stream.len() - 1], &plan, false, None)?;
-            stream.push(next);
+            let x = &stream[stream.len() - 1];
+            stream.push(self.through(block, x, &plan, &Forward { mask, ..Forward::default() })?);
         }
         Ok(stream)
     }
@@ -247,7 +248,10 @@ impl Decoder {
 
     fn through(&self, block: &Block, x: &Tensor, plan: &Plan, options: &Forward) -> Result<Tensor> {
         if !options.activation_checkpointing {
-            return Ok(block.forward(x, plan, options.train, None)?);
+            return match fused::forward(block, x, plan, options.train)? {
+                Some(x) => Ok(x),
+                None => Ok(block.forward(x, plan, options.train, None)?),
+            };
         }
         let (block, plan, train) = (block.share(), plan.share(), options.train);
         Ok(forerun_tensors::checkpoint(&[x], move |inputs| {

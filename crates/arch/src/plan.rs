@@ -261,7 +261,11 @@ impl Plan {
             bias: self.bias.as_ref().map(Tensor::shallow_clone),
             shape: self.shape,
             causal: self.causal.as_ref().map(Causal::share),
-            penalty: self.penalty.get().map(Tensor::shallow_clone).map_or_else(OnceCell::new, OnceCell::from),
+            penalty: self
+                .penalty
+                .get()
+                .map(Tensor::shallow_clone)
+                .map_or_else(OnceCell::new, OnceCell::from),
         }
     }
 }

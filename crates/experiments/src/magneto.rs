@@ -214,7 +214,7 @@ impl MagnetoConfig {
         &self.arms[0].training
     }
 
-    fn deepest(&self) -> i64 {
+    pub(crate) fn deepest(&self) -> i64 {
         self.grid.depths.last().copied().unwrap_or(0)
     }
 }

@@ -41,7 +41,10 @@ impl Mean {
 }
 
 /// Every claim with its verdict; `unit` is that of a claim's effect.
-pub(crate) fn claims(outcome: &Outcome, unit: impl Fn(&config::Claim) -> &'static str) -> Vec<Claim> {
+pub(crate) fn claims(
+    outcome: &Outcome,
+    unit: impl Fn(&config::Claim) -> &'static str,
+) -> Vec<Claim> {
     let rules = outcome.experiment.claims.iter();
     rules
         .filter_map(|claim| {

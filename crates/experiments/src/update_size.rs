@@ -86,7 +86,8 @@ pub(crate) fn run(task: &UpdateSize, work: &Work<'_>) -> Result<End> {
             done += depth as f64 / total;
             Message::Progress { fraction: done.min(1.0), note: format!("{depth} layers") }.send();
         }
-        let columns = [|moved: &Moved| moved.sgd, |moved| moved.adamw, |moved| moved.grad_norm];
+        let columns: [fn(&Moved) -> f64; 3] =
+            [|moved| moved.sgd, |moved| moved.adamw, |moved| moved.grad_norm];
         for (curve, column) in curves.iter_mut().zip(columns) {
             curve.push((depth as f64, geometric_mean(moved.iter().map(column))));
         }
@@ -144,7 +145,7 @@ pub(crate) fn measure(
     let hidden = || decoder.hidden(&batches.held_out, &Forward::default());
     let before = hidden()?;
     let saved: Vec<Tensor> =
-        blocks.iter().map(|block| block.tensor.f_detach()?.f_copy()).collect::<Result<_, _>>()?;
+        blocks.iter().map(|block| block.tensor.f_detach_copy()).collect::<Result<_, _>>()?;
     let distance = |lr: f64| -> Result<f64> {
         let change = hidden()?.f_sub(&before)?.f_to_kind(Kind::Double)?;
         Ok(change.f_square()?.f_mean(None)?.f_double_value(&[])?.sqrt() / lr)

@@ -32,16 +32,24 @@ mod linalg;
 mod solve;
 mod starts;
 
+pub mod allocation;
+pub mod audit;
 pub mod bootstrap;
+pub mod compare;
 pub mod distribution;
 pub mod fit;
+pub mod independence;
 pub mod interval;
+pub mod isoflop;
 pub mod law;
+pub mod mixture;
+pub mod next_run;
 pub mod objective;
 pub mod observations;
 pub mod parabola;
 pub mod profile;
 pub mod quantity;
+pub mod sweep;
 pub mod table;
 pub mod units;
 

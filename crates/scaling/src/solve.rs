@@ -7,6 +7,7 @@
 //! other. Absolute deviations are the limit of a falling delta, each stage started from the last.
 
 mod free;
+mod vertex;
 mod workspace;
 
 pub(crate) use free::{FreeMap, Slot};
@@ -127,33 +128,31 @@ fn absolute(residuals: &[f64], weights: &[f64]) -> f64 {
     residuals.iter().zip(weights).map(|(r, w)| w * r.abs()).sum()
 }
 
-/// Absolute deviations: Huber with a delta that falls until it no longer matters.
+/// Absolute deviations: Huber with a delta that falls, then from vertex to vertex.
 fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
-    problem.map.expand(&ws.free, &mut ws.theta);
-    ws.evaluate(problem);
-    let mut delta = ws.median_size().max(1e-9);
-    let last = 1e-7 * delta;
+    ws.restore(problem);
+    let median = ws.median_size().max(1e-12);
     let mut steps = 0;
     let mut blend = stop.blend;
-    loop {
-        let is_last = delta <= last;
-        let stage = Stop {
-            tolerance: if is_last { 1e-3 * stop.tolerance.max(1e-12) } else { 1e-5 },
-            max_steps: stop.max_steps,
-            blend,
-        };
+    for share in SHARES {
+        let stage = Stop { tolerance: 1e-4, max_steps: stop.max_steps, blend };
         // A sum of |r| is the sum of Huber's loss divided by delta, so a pull is multiplied by it.
+        let delta = share * median;
         let outcome = descend(problem, ws, delta, delta, stage);
         steps += outcome.steps;
-        if is_last {
-            return Outcome { steps, ..outcome };
-        }
-        let n_inside = ws.residuals.iter().filter(|r| r.abs() <= delta).count();
-        let is_vertex = n_inside <= problem.map.n_free();
-        delta = if is_vertex { last } else { (delta * 0.15).max(last) };
         blend = 0.1;
+        if problem.pull.is_none() && share < 0.5 && vertex::polish(problem, ws) {
+            return Outcome { objective: 0., steps, converged: true };
+        }
     }
+    let delta = SHARES[SHARES.len() - 1] * median;
+    let last = Stop { tolerance: 1e-8, max_steps: stop.max_steps, blend };
+    let outcome = descend(problem, ws, delta, delta, last);
+    Outcome { steps: steps + outcome.steps, ..outcome }
 }
+
+/// Deltas of the stages, in units of the median residual at the start; far from the optimum that is large.
+const SHARES: [f64; 7] = [1., 0.2, 0.04, 8e-3, 1.6e-3, 3e-4, 6e-5];
 
 /// Minimises Huber's loss of one delta (squares, if that is infinite).
 fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: Stop) -> Outcome {
@@ -162,7 +161,7 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
     problem.map.expand(&ws.free, &mut ws.theta);
     ws.evaluate(problem);
     let mut objective = ws.accept(problem, delta, pull);
-    let mut is_newton = true;
+    let mut is_newton = stop.blend < 1.;
     for step in 0..stop.max_steps {
         ws.linearise(problem);
         let mut rejected = 0;
@@ -196,7 +195,8 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
                 if gained > 0.6 || small {
                     damping = if damping < 1e-7 { 0. } else { 0.1 * damping };
                     blend = if blend < 1e-4 { blend } else { 0.2 * blend };
-                    is_newton = true;
+                    // Far away, the second derivatives of large residuals mislead.
+                    is_newton = decrement < 0.1 * objective;
                 } else if gained < 0.2 {
                     damping = (3. * damping).max(1e-6);
                     blend = (3. * blend).min(1.);

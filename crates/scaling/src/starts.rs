@@ -141,7 +141,7 @@ pub(crate) fn two_powers(
             ];
             let right = [of_x.with_target[i], of_z.with_target[j], floor_target];
             let (gain, amplitude) = non_negative(&gram, &right);
-            let [a, b, e] = amplitude.map(|value| value.max(1e-4 * typical).ln());
+            let [a, b, e] = amplitude.map(|value| value.max(1e-2 * typical).ln());
             let theta = [a - alpha * of_x.centre, b - beta * of_z.centre, e, alpha, beta];
             cells.push(Start { objective: total - gain, theta });
         }

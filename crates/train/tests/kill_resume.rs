@@ -1,7 +1,8 @@
 //! Killed at random moments with SIGKILL and started again, a run leaves the same metrics and the same weights as
-//! one that was left alone: twenty runs out of twenty.
+//! one that was left alone: twenty runs out of twenty of one model, ten out of ten of a stack with a member that
+//! diverges.
 //!
-//! The child is this test binary again, told by an environment variable to train in a folder.
+//! The child is this test binary again, told by environment variables what to train and in which folder.
 
 #![cfg(unix)]
 #![allow(
@@ -24,16 +25,21 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use forerun_train::{
-    BoxError, EvalMetrics, EvalSet, Observer, Outcome, StepMetrics, TrainConfig, train,
+    BoxError, EvalMetrics, EvalSet, Member, Observer, Outcome, StackData, StepMetrics, TrainConfig,
+    train, train_stack,
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::tiny::{Noisy, Tiny, config};
+use crate::tiny::{Noisy, Tiny, TinyStack, config};
 
 const FOLDER: &str = "FORERUN_TRAIN_KILL_RESUME_FOLDER";
+const KIND: &str = "FORERUN_TRAIN_KILL_RESUME_KIND";
 const STEPS: u64 = 40;
-const RUNS: u64 = 20;
+const SINGLE: &str = "single";
+const STACK: &str = "stack";
+/// A learning rate with which a member is beyond 16 nats after ten updates.
+const DIVERGING: f64 = 2.0;
 
 /// A log on disk, and a line on standard output after every update.
 struct Log(File);
@@ -52,15 +58,34 @@ impl Observer for Log {
     }
 
     fn step(&mut self, m: &StepMetrics) -> Result<ControlFlow<()>, BoxError> {
-        self.write(format!("{} {} {} {} {}\n", m.step, m.tokens, m.loss, m.lr, m.grad_norm))?;
-        println!("step {}", m.step);
-        io::stdout().flush()?;
+        self.member_step(0, m)
+    }
+
+    fn member_step(&mut self, i: usize, m: &StepMetrics) -> Result<ControlFlow<()>, BoxError> {
+        let &StepMetrics { step, tokens, loss, lr, grad_norm, .. } = m;
+        self.write(format!("{i} {step} {tokens} {loss} {lr} {grad_norm}\n"))?;
+        if i == 0 {
+            println!("step {step}");
+            io::stdout().flush()?;
+        }
         Ok(ControlFlow::Continue(()))
     }
 
     fn evaluation(&mut self, m: &EvalMetrics) -> Result<ControlFlow<()>, BoxError> {
-        self.write(format!("evaluation {} {}\n", m.step, m.loss))?;
+        self.member_evaluation(0, m)
+    }
+
+    fn member_evaluation(
+        &mut self,
+        i: usize,
+        m: &EvalMetrics,
+    ) -> Result<ControlFlow<()>, BoxError> {
+        self.write(format!("evaluation {i} {} {}\n", m.step, m.loss))?;
         Ok(ControlFlow::Continue(()))
+    }
+
+    fn member_diverged(&mut self, i: usize, step: u64, loss: f64) -> Result<(), BoxError> {
+        Ok(self.write(format!("diverged {i} {step} {loss}\n"))?)
     }
 
     fn log_offsets(&mut self) -> Result<BTreeMap<String, u64>, BoxError> {
@@ -79,16 +104,30 @@ fn child() {
         OpenOptions::new().create(true).truncate(false).write(true).open(folder.join("metrics"));
     let (mut log, mut held_out) = (Log(log.unwrap()), Noisy::default());
     let eval = EvalSet { data: &mut held_out, n_rows: 3 };
-    let (model, mut data) = (Tiny::new(1, 0.3), Noisy::default());
-    let checkpoints = folder.join("checkpoints");
+    let (mut data, checkpoints) = (Noisy::default(), folder.join("checkpoints"));
+    if std::env::var(KIND).unwrap() == STACK {
+        let model = TinyStack::new((1..4).map(|seed| Tiny::new(seed, 0.0)).collect());
+        let members = [0.02, DIVERGING, 0.005].map(|lr| Member { lr });
+        let config = TrainConfig { clip_norm: None, max_loss: 16.0, ..config };
+        let data = StackData::Shared(&mut data);
+        let end = train_stack(&model, data, Some(eval), &config, &members, &checkpoints, &mut log)
+            .unwrap();
+        let is_finished =
+            |i: usize| matches!(end.members[i], Outcome::Finished { step: STEPS, .. });
+        let diverged = matches!(end.members[1], Outcome::Diverged { .. });
+        assert!(is_finished(0) && diverged && is_finished(2), "{end:?}");
+        return;
+    }
+    let model = Tiny::new(1, 0.3);
     let outcome = train(&model, &mut data, Some(eval), &config, &checkpoints, &mut log).unwrap();
     assert!(matches!(outcome, Outcome::Finished { step: STEPS, .. }), "{outcome:?}");
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(kind: &str, folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child", "--nocapture", "--test-threads", "1"])
         .env(FOLDER, folder)
+        .env(KIND, kind)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -119,25 +158,39 @@ fn result(folder: &Path) -> (String, Vec<u8>, Vec<u8>) {
 
 #[test]
 fn killed_and_resumed_equals_undisturbed() {
+    check(SINGLE, 20, |metrics| assert_eq!(metrics.lines().count() as u64, STEPS + STEPS / 7 + 1));
+}
+
+#[test]
+fn a_killed_and_resumed_stack_equals_an_undisturbed_one() {
+    check(STACK, 10, |metrics| {
+        let diverged: Vec<&str> = metrics.lines().filter(|l| l.starts_with("diverged")).collect();
+        let step: u64 = diverged[0].split(' ').nth(2).unwrap().parse().unwrap();
+        assert!(diverged.len() == 1 && (2..30).contains(&step), "{diverged:?}");
+    });
+}
+
+/// Compares `runs` killed ones with one that was left alone, whose metrics `look` sees.
+fn check(kind: &str, runs: u64, look: fn(&str)) {
     if std::env::var_os(FOLDER).is_some() {
         return;
     }
     let alone = tempfile::tempdir().unwrap();
-    assert!(spawn(alone.path()).wait_with_output().unwrap().status.success());
+    assert!(spawn(kind, alone.path()).wait_with_output().unwrap().status.success());
     let expected = result(alone.path());
-    assert_eq!(expected.0.lines().count() as u64, STEPS + STEPS / 7 + 1);
+    look(&expected.0);
 
     // Two at a time: most of a run is waiting, for a process to start and for the disk.
-    let kills = |runs: Range<u64>| runs.map(|run| killed_run(run, &expected)).sum::<u64>();
+    let kills = |part: Range<u64>| part.map(|run| killed_run(kind, run, &expected)).sum::<u64>();
     let killed = std::thread::scope(|scope| {
-        let other_half = scope.spawn(|| kills(RUNS / 2..RUNS));
-        kills(0..RUNS / 2) + other_half.join().unwrap()
+        let other_half = scope.spawn(|| kills(runs / 2..runs));
+        kills(0..runs / 2) + other_half.join().unwrap()
     });
-    assert!(killed >= RUNS, "{killed} kills struck; the test would show nothing");
+    assert!(killed >= runs, "{killed} kills struck; the test would show nothing");
 }
 
 /// One run with its kills, compared with the undisturbed one; returns how many kills struck.
-fn killed_run(run: u64, expected: &(String, Vec<u8>, Vec<u8>)) -> u64 {
+fn killed_run(kind: &str, run: u64, expected: &(String, Vec<u8>, Vec<u8>)) -> u64 {
     let mut rng = ChaCha20Rng::seed_from_u64(run);
     let folder = tempfile::tempdir().unwrap();
     let mut killed = 0;
@@ -145,11 +198,11 @@ fn killed_run(run: u64, expected: &(String, Vec<u8>, Vec<u8>)) -> u64 {
     for _ in 0..kills {
         let updates = rng.next_u64() % (STEPS / kills);
         let delay = Duration::from_micros(rng.next_u64() % 5000);
-        let status = kill_after(spawn(folder.path()), updates, delay);
+        let status = kill_after(spawn(kind, folder.path()), updates, delay);
         assert!(status.success() || status.signal() == Some(9), "run {run}: {status}");
         killed += u64::from(!status.success());
     }
-    assert!(spawn(folder.path()).wait_with_output().unwrap().status.success(), "run {run}");
+    assert!(spawn(kind, folder.path()).wait_with_output().unwrap().status.success(), "run {run}");
     assert!(result(folder.path()) == *expected, "run {run} differs from the undisturbed one");
     killed
 }

@@ -4,10 +4,11 @@
 //! `SETUP` is one JSON object. The program answers with one JSON object a line: once when it is ready, and then after
 //! each line `steps N` (N training steps) or `products` (the rate of plain matrix products). It ends with its input.
 
-#![allow(clippy::print_stdout, reason = "a program that answers on standard output")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that answers on its streams")]
 
 use std::io::BufRead;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -66,7 +67,18 @@ enum Block {
     Llama,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line: what libtorch says goes on with its own stack.
+            eprintln!("{}", format!("{error:#}").lines().next().unwrap_or_default());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<()> {
     let argument = std::env::args().nth(1).context("usage: train_step SETUP, a JSON object")?;
     let setup: Setup = serde_json::from_str(&argument).context("the set-up is not understood")?;
     tch::set_num_threads(setup.threads);
@@ -272,7 +284,7 @@ fn product_rate(m: i64, k: i64, n: i64, kind: Kind) -> Result<f64> {
     let start = Instant::now();
     while start.elapsed().as_secs_f64() < 0.25 {
         let before = Instant::now();
-        let _ = out.f_matmul_out(&a, &b)?;
+        let _ = a.f_matmul_out(&out, &b)?;
         fastest = fastest.min(before.elapsed().as_secs_f64());
     }
     Ok(2.0 * (m * k * n) as f64 / fastest / 1e9)

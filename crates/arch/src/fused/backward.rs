@@ -212,7 +212,12 @@ impl Chunk<'_> {
     }
 
     /// A norm as in the forward pass, of `x` whose statistics are known.
-    fn norm_again(&self, [x, stats]: [&Tensor; 2], norm: &NormParams<'_>, y: &Tensor) -> Result<()> {
+    fn norm_again(
+        &self,
+        [x, stats]: [&Tensor; 2],
+        norm: &NormParams<'_>,
+        y: &Tensor,
+    ) -> Result<()> {
         norm_into(x, norm, y, &wide_stats(stats)?)
     }
 

@@ -101,7 +101,11 @@ impl<T> Parts<T> {
     fn pairs(&self) -> Vec<&Pair<T>> {
         let Self { q, k, v, out, attention_norm, fc1, fc2, mlp_norm, .. } = self;
         let sure = [q, k, v, out, attention_norm, fc1, fc2, mlp_norm];
-        sure.into_iter().chain(&self.inner_norm).chain(&self.gate).chain(&self.middle_norm).collect()
+        sure.into_iter()
+            .chain(&self.inner_norm)
+            .chain(&self.gate)
+            .chain(&self.middle_norm)
+            .collect()
     }
 }
 
@@ -172,7 +176,7 @@ impl Matrices {
 
 /// `out = a · weightᵀ`.
 pub(super) fn product(out: &Tensor, a: &Tensor, weight: &Tensor) -> Result<()> {
-    let _ = a.f_mm_out(out, &weight.f_t()?)?;
+    let _ = a.f_mm_out(out, &weight.f_transpose(0, 1)?)?;
     Ok(())
 }
 
@@ -184,7 +188,7 @@ pub(super) fn product_back(out: &Tensor, d: &Tensor, weight: &Tensor) -> Result<
 
 /// The same for the weight, f32: sets `sum` the `first` time, and adds to it from then on.
 pub(super) fn product_sum(sum: &Tensor, d: &Tensor, a: &Tensor, first: bool) -> Result<()> {
-    let d = d.f_t()?;
+    let d = d.f_transpose(0, 1)?;
     let mut sum = sum.shallow_clone();
     match (a.kind() == sum.kind(), first) {
         (true, true) => {

@@ -8,8 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::parts::{Matrices, Pair, Parts};
 use crate::block::Block;
-use crate::config::{Activation, NormKind, NormPlacement};
 use crate::causal::Relations;
+use crate::config::{Activation, NormKind, NormPlacement};
 use crate::plan::Plan;
 
 /// Bytes of a chunk's rows, counted as one activation of each matrix: a few times that is in use at once.
@@ -42,10 +42,8 @@ impl Spec {
     /// None if the pass has to go op by op.
     pub(super) fn of(block: &Block, x: &Tensor, plan: &Plan, train: bool) -> Result<Option<Self>> {
         let &Block { placement, alpha, ref attention, ref mlp, .. } = block;
-        let dropout = attention.attention_dropout
-            + attention.dropout
-            + mlp.activation_dropout
-            + mlp.dropout;
+        let dropout =
+            attention.attention_dropout + attention.dropout + mlp.activation_dropout + mlp.dropout;
         let plain = x.device() == Device::Cpu && x.kind() == Kind::Float;
         if !plain || (train && dropout > 0.0) || attention.q_proj.weight.kind() != Kind::Float {
             return Ok(None);

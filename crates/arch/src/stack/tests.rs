@@ -157,9 +157,8 @@ fn under_bf16_autocast_a_stack_stays_close_to_its_members() {
 #[test]
 fn members_may_differ_in_how_they_were_initialised() {
     let inits = [Init::Paper, Init::Torchscale, Init::Normal { std: 0.02 }];
-    let drawn = inits.map(|init| {
-        Decoder::new(&DecoderConfig { init, ..tiny() }, &mut rng(1), CPU).unwrap()
-    });
+    let drawn = inits
+        .map(|init| Decoder::new(&DecoderConfig { init, ..tiny() }, &mut rng(1), CPU).unwrap());
     let stack = Decoder::stack(&drawn).unwrap();
     let found: Vec<Init> = (0..3).map(|i| stack.member(i).unwrap().config().init).collect();
     assert_eq!(found, inits);
@@ -234,9 +233,8 @@ fn what_makes_sense_for_one_model_only_asks_for_a_member() {
 fn a_saved_stack_is_read_back_bit_for_bit_and_a_member_is_an_ordinary_model() {
     let folder = tempfile::tempdir().unwrap();
     let inits = [Init::Paper, Init::Normal { std: 0.02 }];
-    let models = inits.map(|init| {
-        Decoder::new(&DecoderConfig { init, ..tiny() }, &mut rng(1), CPU).unwrap()
-    });
+    let models = inits
+        .map(|init| Decoder::new(&DecoderConfig { init, ..tiny() }, &mut rng(1), CPU).unwrap());
     let stack = Decoder::stack(&models).unwrap();
     save_checkpoint(&stack, &folder.path().join("stack")).unwrap();
     let loaded = Decoder::load(&folder.path().join("stack"), CPU).unwrap();

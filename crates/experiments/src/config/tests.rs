@@ -47,7 +47,13 @@ fn every_number_of_a_claim_says_where_it_comes_from() {
 #[test]
 fn arms_start_from_the_base_and_keep_their_own() {
     let Body::LengthExtrapolation(body) =
-        resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body;
+        resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body
+    else {
+        unreachable!()
+    }
+    else {
+        panic!("another kind")
+    };
     let arm = |name: &str| body.arms.iter().find(|arm| arm.name == name).unwrap();
     assert_eq!(arm("rope").training.optimiser.lr, 0.5);
     assert_ne!(arm("xpos").training.optimiser.lr, 0.5);
@@ -81,7 +87,7 @@ fn mistakes_are_refused_by_name() {
     );
     check_refused(
         "claims.rope-degrades.a.arm=alibi",
-        "claim `rope-degrades` measures the arm `alibi`, which does not",
+        "claim `rope-degrades`: it measures the arm `alibi`, which does not exist",
     );
     check_refused(
         "claims.rope-degrades.rule.confidence=2",
@@ -90,6 +96,78 @@ fn mistakes_are_refused_by_name() {
     check_refused("seeds=many", "seeds: invalid type: string \"many\", expected u64");
     check_refused("minutes=nan", "minutes must be positive");
     check_refused("arms.rope.training.steps=many", "arms[1].training.steps: invalid type");
+}
+
+#[track_caller]
+fn check_tuned_refused(assignments: &[&str], expected: &str) {
+    let entry = find("length-extrapolation").unwrap();
+    let message = format!("{:#}", Experiment::resolve(&entry, &set(assignments)).unwrap_err());
+    assert_eq!(message, expected, "{assignments:?}");
+}
+
+#[test]
+fn mistakes_in_tuning_are_refused_by_name() {
+    check_tuned_refused(
+        &["tuning.learning_rates=[]"],
+        "tuning.learning_rates is empty; leave `[tuning]` away to train without tuning",
+    );
+    check_tuned_refused(
+        &["tuning.learning_rates=[4e-3, 1e-3]"],
+        "tuning.learning_rates must be positive and ascend, got [0.004, 0.001]",
+    );
+    check_tuned_refused(
+        &["tuning.learning_rates=[0.0, 1e-3]"],
+        "tuning.learning_rates must be positive and ascend, got [0.0, 0.001]",
+    );
+    check_tuned_refused(
+        &["tuning.n_tokens=100"],
+        "tuning.n_tokens must hold a sequence of 128 tokens and its target, got 100",
+    );
+    check_tuned_refused(
+        &["tuning.steps=150"],
+        "tuning.steps must be above the 150 warm-up steps of `none`, got 150",
+    );
+}
+
+#[test]
+fn mistakes_in_a_sweep_are_refused_by_name() {
+    check_tuned_refused(&["sweep.arm=xops"], "sweep.arm: there is no arm `xops`");
+    check_tuned_refused(&["sweep.arm=rope"], "sweep.arm: `rope` has no xPos positions");
+    check_tuned_refused(
+        &["sweep.seeds=0"],
+        "sweep.seeds must be at least 1, got 0; leave `[sweep]` away to do without",
+    );
+    check_tuned_refused(&["sweep.gammas=[-0.2]"], "sweep.gammas must be positive, got -0.2");
+}
+
+#[test]
+fn mistakes_in_a_claim_are_refused_by_name() {
+    let of = |assignment: &str| format!("claims.rope-degrades.a.{assignment}");
+    check_tuned_refused(
+        &[&of("arm=rop")],
+        "claim `rope-degrades`: it measures the arm `rop`, which does not exist",
+    );
+    check_tuned_refused(
+        &[&of("series=nll/window")],
+        "claim `rope-degrades`: it measures the series `nll/window`; there are: nll/causal, nll/bca, resolution/causal, \
+         resolution/bca",
+    );
+    check_tuned_refused(
+        &[&of("at=3")],
+        "claim `rope-degrades`: it measures at 3, which is not among evaluation.ratios",
+    );
+    check_tuned_refused(
+        &["claims.resolution-predicts-loss.a.series=pearson"],
+        "claim `resolution-predicts-loss`: `all-arms` has one series, `spearman/resolution-added-loss`, got `pearson`",
+    );
+    check_tuned_refused(
+        &["evaluation.resolution_ratios=[1]"],
+        "claim `resolution-predicts-loss`: `all-arms` needs evaluation.resolution_ratios above 1",
+    );
+    check_tuned_refused(
+        &["arms.none.name=all-arms"],
+        "an arm cannot be called `all-arms`: that is what claims call all of them",
+    );
 }
 
 #[test]

@@ -1,18 +1,22 @@
 //! The report of a length experiment: what was seen in plain words, verdicts, figures, tables, samples.
 
+mod extras;
 mod figures;
+mod paper;
+mod tables;
 mod words;
 
 use anyhow::Result;
 use forerun_runs::recommendation::Recommendation;
-use forerun_runs::report::{Block, Claim, Command, KeyNumber, KeyValues, Report, Sample};
-use forerun_runs::table::{Cell, Column, Table};
+use forerun_runs::report::{Block, KeyNumber, Report, Sample};
 use serde_json::json;
 
+use super::correlation::ALL_ARMS;
 use super::{Arm, LengthConfig};
-use crate::config::Scale;
+use crate::config::{Claim, Scale};
 use crate::outcome::Outcome;
 use crate::plan::quantity;
+use crate::report_parts::{self, Mean, provenance};
 
 /// The two ways in which every model is read: series name and what people call it.
 const MASKS: [(&str, &str); 2] = [("causal", "causal"), ("bca", "blockwise causal")];
@@ -34,6 +38,42 @@ impl Findings<'_> {
 
     fn longest(&self) -> i64 {
         self.seq_len() * self.body.evaluation.ratios.last().copied().unwrap_or(1)
+    }
+
+    /// Lengths read, in tokens, ascending.
+    fn lengths(&self) -> Vec<i64> {
+        self.body.evaluation.ratios.iter().map(|ratio| ratio * self.seq_len()).collect()
+    }
+
+    /// Lengths at which attention resolution was measured.
+    fn resolution_lengths(&self) -> Vec<i64> {
+        self.body.evaluation.resolution_ratios.iter().map(|ratio| ratio * self.seq_len()).collect()
+    }
+
+    /// The values of a series at a length, of the first `n_seeds` seeds that have one.
+    fn losses(&self, arm: &str, series: &str, length: i64, n_seeds: u64) -> Vec<f64> {
+        let of_seed = |seed| {
+            let curve = self.outcome.of(arm, series).find(|curve| curve.seed == seed)?;
+            curve.points.iter().find(|point| point.0 == length as f64).map(|point| point.1)
+        };
+        (0..n_seeds).filter_map(of_seed).collect()
+    }
+
+    /// Each seed's loss at a length minus its own causal loss at the training length; empty unless all are numbers.
+    fn added(&self, arm: &str, mask: &str, length: i64) -> Vec<f64> {
+        let n_seeds = self.outcome.experiment.seeds;
+        let near = self.losses(arm, "nll/causal", self.seq_len(), n_seeds);
+        let far = self.losses(arm, &format!("nll/{mask}"), length, n_seeds);
+        if near.len() != far.len() {
+            return Vec::new();
+        }
+        far.iter().zip(&near).map(|(far, near)| far - near).collect()
+    }
+
+    /// Tokens a second of the workers that trained an arm, a model or a stack each.
+    fn speeds(&self, arm: &Arm) -> Vec<f64> {
+        let stacks = self.outcome.training(&arm.name, "stack_tokens_per_sec");
+        if stacks.is_empty() { self.outcome.training(&arm.name, "tokens_per_sec") } else { stacks }
     }
 
     /// Mean of a series at every abscissa.
@@ -136,36 +176,54 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Reco
 pub(crate) fn report(outcome: &Outcome, body: &LengthConfig) -> Result<Report> {
     let findings = Findings { outcome, body };
     let experiment = &outcome.experiment;
-    let mut blocks =
-        vec![Block::KeyNumbers(key_numbers(&findings)), Block::Heading("What was seen".to_owned())];
+    let heading = |text: &str| Block::Heading(text.to_owned());
+    let mut blocks = vec![Block::KeyNumbers(key_numbers(&findings)), heading("What was seen")];
     blocks.push(Block::List(words::what_was_seen(&findings)));
-    blocks.push(Block::Heading("Claims".to_owned()));
-    blocks.push(Block::Verdicts(claims(outcome)));
+    blocks.push(heading("Claims"));
+    blocks.push(Block::Verdicts(report_parts::claims(outcome, unit)));
     let recommendations = recommendation(outcome, body);
     if !recommendations.is_empty() {
-        blocks.push(Block::Heading("What to set".to_owned()));
+        blocks.push(heading("What to set"));
         blocks.push(Block::Recommendations(recommendations));
     }
-    blocks.push(Block::Heading("Beyond the training length".to_owned()));
+    blocks.push(heading("Beyond the training length"));
     blocks.push(Block::Figure(figures::perplexity(&findings)));
-    blocks.push(Block::Table(perplexity_table(&findings)));
+    blocks.push(Block::Table(tables::perplexity(&findings)));
+    blocks.push(Block::Table(tables::added_loss(&findings)));
     blocks.push(Block::Figure(figures::by_position(&findings)));
     if !body.evaluation.resolution_ratios.is_empty() {
-        blocks.push(Block::Table(resolution_table(&findings)));
+        blocks.push(heading("Attention resolution"));
+        blocks.push(Block::Figure(figures::resolution(&findings)));
+        blocks.push(Block::Table(tables::resolution(&findings)));
+        blocks.extend(extras::correlation(&findings));
     }
-    blocks.push(Block::Table(paper_table()));
-    blocks.push(Block::Heading("Training".to_owned()));
+    blocks.push(heading("Beside the paper"));
+    blocks.extend(paper::tables(&findings).into_iter().map(Block::Table));
+    blocks.extend(words::not_comparable(&findings).into_iter().map(Block::Note));
+    if let Some(sweep) = &body.sweep {
+        blocks.push(heading("Other constants of xPos"));
+        blocks.extend(extras::sweep(&findings, sweep));
+    }
+    blocks.push(heading("Training"));
+    if let Some(tuning) = &body.tuning {
+        blocks.extend(extras::tuning(&findings, tuning));
+    }
     blocks.push(Block::Figure(figures::training(&findings)));
-    blocks.push(Block::Table(training_table(&findings)));
-    blocks.push(Block::Heading("What the models write".to_owned()));
+    blocks.push(Block::Table(tables::training(&findings)));
+    blocks.push(heading("What the models write"));
     blocks.extend(samples(&findings));
-    blocks.push(Block::Heading("What this does not show".to_owned()));
+    blocks.push(heading("What this does not show"));
     blocks.extend(words::caveats(&findings).into_iter().map(Block::Caveat));
-    blocks.push(Block::Heading("What to try next".to_owned()));
+    blocks.push(heading("What to try next"));
     blocks.extend(words::next_steps(experiment));
-    blocks.push(Block::Heading("How it was made".to_owned()));
+    blocks.push(heading("How it was made"));
     blocks.extend(provenance(outcome));
     Ok(Report { title: experiment.title.clone(), summary: words::summary(&findings), blocks })
+}
+
+/// A correlation has no unit.
+fn unit(claim: &Claim) -> &'static str {
+    if claim.a.arm == ALL_ARMS { "" } else { "nats per token" }
 }
 
 fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
@@ -190,11 +248,7 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
             );
         }
     }
-    let speeds: Vec<f64> = findings
-        .arms()
-        .iter()
-        .flat_map(|arm| findings.outcome.training(&arm.name, "tokens_per_sec"))
-        .collect();
+    let speeds: Vec<f64> = findings.arms().iter().flat_map(|arm| findings.speeds(arm)).collect();
     if !speeds.is_empty() {
         let mean = speeds.iter().sum::<f64>() / speeds.len() as f64;
         add(

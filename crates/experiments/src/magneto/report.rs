@@ -92,7 +92,7 @@ fn largest_rate(findings: &Findings<'_>, arm: &Arm, depth: i64) -> Option<Recomm
 pub(crate) fn report(outcome: &Outcome, body: &MagnetoConfig) -> Result<Report> {
     let findings = Findings::new(outcome, body);
     let mut blocks = vec![Block::KeyNumbers(key_numbers(&findings))];
-    let mut heading = |blocks: &mut Vec<Block>, text: &str| {
+    let heading = |blocks: &mut Vec<Block>, text: &str| {
         blocks.push(Block::Heading(text.to_owned()));
     };
     heading(&mut blocks, "What was seen");

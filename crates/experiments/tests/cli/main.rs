@@ -9,8 +9,10 @@
 
 mod browser;
 mod documents;
+mod magneto;
 mod mistakes;
 mod program;
 mod recovery;
 mod resume;
 mod run;
+mod stack;

@@ -101,3 +101,20 @@ pub(crate) fn signal(child: &Child, name: &str) {
 pub(crate) fn trials(all: u64, few: u64) -> u64 {
     if std::env::var_os("RUN_SLOW").is_some() { all } else { few }
 }
+
+/// A worker as a sweep starts it.
+pub(crate) fn start_worker(dir: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_forerun-experiments"))
+        .arg("worker")
+        .arg(dir)
+        .env("OMP_NUM_THREADS", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Lines of a training cell's log so far.
+pub(crate) fn lines(cell: &Path) -> usize {
+    fs::read_to_string(cell.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
+}

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use forerun_runs::metrics::compare_metrics;
@@ -11,7 +10,7 @@ use forerun_runs::results::read_results;
 use forerun_runs::seed::Seed;
 use rand::Rng;
 
-use crate::program::{INTERRUPTIBLE, Place, signal, trials};
+use crate::program::{INTERRUPTIBLE, Place, lines, signal, start_worker, trials};
 
 fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["run", "quickstart"], INTERRUPTIBLE, more].concat()
@@ -87,7 +86,7 @@ fn a_cell_whose_worker_is_killed_goes_on_from_its_checkpoint() {
             let mut worker = start_worker(&dir);
             if attempt % 2 == 0 {
                 let lines = rng.random_range(lines(&dir) + 1..=130); // 120 updates, 12 evaluations
-                while self::lines(&dir) < lines && worker.try_wait().unwrap().is_none() {
+                while crate::program::lines(&dir) < lines && worker.try_wait().unwrap().is_none() {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             } else {
@@ -112,21 +111,6 @@ fn a_cell_whose_worker_is_killed_goes_on_from_its_checkpoint() {
             "trial {trial}: other weights"
         );
     }
-}
-
-fn start_worker(dir: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_forerun-experiments"))
-        .arg("worker")
-        .arg(dir)
-        .env("OMP_NUM_THREADS", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn lines(cell: &Path) -> usize {
-    fs::read_to_string(cell.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
 }
 
 #[test]

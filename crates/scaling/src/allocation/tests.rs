@@ -72,7 +72,7 @@ proptest! {
 
     #[test]
     fn more_compute_never_hurts(ln_c in 30_f64..55., by in 1.1_f64..30.) {
-        let law = Kaplan::new();
+        let law = Kaplan;
         let theta = internal(&law, &[6.4e13, 1.8e13, 0.076, 0.103]);
         let at = |c: f64| optimal_allocation(&law, &theta, Flops(c), &[]);
         if let (Ok(small), Ok(large)) = (at(ln_c.exp()), at(by * ln_c.exp())) {

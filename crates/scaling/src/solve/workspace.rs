@@ -1,6 +1,7 @@
 //! The solver's memory and the passes over the points.
 
 use super::Problem;
+use super::vertex::Vertex;
 use crate::kernels::{self, Robust};
 use crate::linalg;
 
@@ -18,7 +19,7 @@ pub(crate) struct Workspace {
     scratch: Vec<f64>,
     level: Vec<f64>,
     current_level: Vec<f64>,
-    jacobian: Vec<f64>,
+    pub(super) jacobian: Vec<f64>,
     slope: Vec<f64>,
     curvature: Vec<f64>,
     weighted: Vec<f64>,
@@ -29,7 +30,8 @@ pub(crate) struct Workspace {
     factor: Vec<f64>,
     scale: Vec<f64>,
     step: Vec<f64>,
-    trial: Vec<f64>,
+    pub(super) trial: Vec<f64>,
+    pub(super) vertex: Vertex,
     level_target: Vec<f64>,
 }
 

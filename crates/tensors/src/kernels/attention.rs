@@ -112,8 +112,8 @@ impl Attention<'_> {
         let parts = by_sequence(out, batch, geometry.seq).into_iter();
         let lse = by_sequence(lse, batch, geometry.n_heads);
         let jobs = parts.zip(lse).enumerate();
-        let jobs = jobs.map(|(sequence, (out, lse))| forward::Job { sequence, out, lse });
-        run(&Forward { call, qkv }, jobs.collect(), 1)
+        let job = |(sequence, (out, lse))| Forward { call, qkv, sequence, out, lse };
+        run(jobs.map(job), 1)
     }
 
     fn backward_of<T: Element>(
@@ -135,8 +135,8 @@ impl Attention<'_> {
         let lse = loans.rows_of::<f32>("lse", lse, [batch * geometry.n_heads, geometry.seq])?;
         let d_qkv = loans.rows_mut::<T>("d_qkv", d_qkv, [rows, width])?;
         let jobs = by_sequence(d_qkv, batch, geometry.seq).into_iter().enumerate();
-        let jobs = jobs.map(|(sequence, d_qkv)| backward::Job { sequence, d_qkv });
-        run(&Backward { call, qkv, out, lse, d_out }, jobs.collect(), 1)
+        let job = |(sequence, d_qkv)| Backward { call, qkv, out, lse, d_out, sequence, d_qkv };
+        run(jobs.map(job), 1)
     }
 
     fn geometry(&self, qkv: &Tensor) -> Result<Geometry> {

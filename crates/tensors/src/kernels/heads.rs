@@ -185,7 +185,8 @@ impl<'a, E> HeadsMut<'a, E> {
         let cut = |part: &Part| {
             let n = part.rows.len();
             let end = if part.rows.end == size[0] { rest.len() } else { n * stride[0] };
-            let (own, others) = take(&mut rest).split_at_mut(end.min(rest.len()));
+            let end = end.min(rest.len());
+            let (own, others) = take(&mut rest).split_at_mut(end);
             rest = others;
             Self { data: own, size: [n, size[1], size[2], size[3]], stride }
         };

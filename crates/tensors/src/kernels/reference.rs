@@ -1,13 +1,14 @@
-//! The kernels written with libtorch's operations.
+//! The kernels written with libtorch's operations, in f64: what they are tested against.
 
 use tch::{Kind, Tensor};
 
 use super::{Activation, ActivationSums, Middle, NormParams, NormSums, NormType, Pairs, Turn};
 use crate::cross_entropy::IGNORED;
 use crate::error::Result;
+use crate::fixtures::{floats, randn};
 
 fn wide(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_to_kind(Kind::Float)?)
+    Ok(x.f_to_kind(Kind::Double)?)
 }
 
 /// `[channels]` as it is, `[groups, channels]` as one row per row of `rows`.
@@ -28,7 +29,7 @@ fn add_sums(sums: &Tensor, x: &Tensor) -> Result<()> {
     };
     let rows = x.size()[0];
     let found = wide(x)?.f_view([groups, rows / groups, channels])?;
-    let found = found.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+    let found = found.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Double)?;
     let _ = sums.shallow_clone().f_add_(&found.f_view(sums.size().as_slice())?)?;
     Ok(())
 }
@@ -41,11 +42,11 @@ fn put(out: &Tensor, value: &Tensor) -> Result<()> {
 fn normalised(x: &Tensor, params: &NormParams<'_>) -> Result<(Tensor, Tensor, Tensor)> {
     let dim = [-1i64].as_slice();
     let mean = match params.kind {
-        NormType::Layer => x.f_mean_dim(dim, true, Kind::Float)?,
-        NormType::Rms => x.f_mean_dim(dim, true, Kind::Float)?.f_zeros_like()?,
+        NormType::Layer => x.f_mean_dim(dim, true, Kind::Double)?,
+        NormType::Rms => x.f_mean_dim(dim, true, Kind::Double)?.f_zeros_like()?,
     };
     let centred = x.f_sub(&mean)?;
-    let square = centred.f_square()?.f_mean_dim(dim, true, Kind::Float)?;
+    let square = centred.f_square()?.f_mean_dim(dim, true, Kind::Double)?;
     let rstd = square.f_add_scalar(params.eps)?.f_rsqrt()?;
     Ok((centred.f_mul(&rstd)?, mean, rstd))
 }
@@ -81,8 +82,7 @@ pub(super) fn add_norm_into(
     y: &Tensor,
     stats: &Tensor,
 ) -> Result<()> {
-    put(sum, change)?;
-    bias_residual(sum, bias, Some((x, alpha)))?;
+    put(sum, &biased(change, bias)?.f_add(&wide(x)?.f_mul_scalar(alpha)?)?)?;
     norm_into(sum, params, y, stats)
 }
 
@@ -104,10 +104,10 @@ pub(super) fn norm_backward_into(
     }
     let g = dy.f_mul(&spread(params.weight, x.size()[0])?)?;
     let dim = [-1i64].as_slice();
-    let along = g.f_mul(&x_hat)?.f_mean_dim(dim, true, Kind::Float)?;
+    let along = g.f_mul(&x_hat)?.f_mean_dim(dim, true, Kind::Double)?;
     let mut inner = g.f_sub(&x_hat.f_mul(&along)?)?;
     if params.kind == NormType::Layer {
-        inner = inner.f_sub(&g.f_mean_dim(dim, true, Kind::Float)?)?;
+        inner = inner.f_sub(&g.f_mean_dim(dim, true, Kind::Double)?)?;
     }
     let mut result = inner.f_mul(&rstd)?;
     if let Some(add) = add {
@@ -134,9 +134,9 @@ fn active(kind: Activation, u: &Tensor) -> Result<Tensor> {
 
 fn slope(kind: Activation, grad: &Tensor, u: &Tensor) -> Result<Tensor> {
     Ok(match kind {
-        Activation::Gelu => grad.f_gelu_backward(u, "none")?,
-        Activation::Relu => grad.f_mul(&u.f_gt(0.0)?.f_to_kind(Kind::Float)?)?,
-        Activation::Swish => grad.f_silu_backward(u)?,
+        Activation::Gelu => u.f_gelu_backward(grad, "none")?,
+        Activation::Relu => grad.f_mul(&u.f_gt(0.0)?.f_to_kind(Kind::Double)?)?,
+        Activation::Swish => u.f_silu_backward(grad)?,
     })
 }
 
@@ -266,11 +266,46 @@ pub(super) fn cross_entropy_rows(
     let counted = targets.f_ne(IGNORED)?.f_unsqueeze(1)?;
     let targets = targets.f_unsqueeze(1)?;
     let targets = targets.f_where_self(&counted, &targets.f_zeros_like()?)?;
-    let log_probs = scaled.f_log_softmax(-1, Kind::Float)?;
+    let log_probs = scaled.f_log_softmax(-1, Kind::Double)?;
     let nll = log_probs.f_gather(1, &targets, false)?.f_neg()?;
     let nll = nll.f_where_self(&counted, &nll.f_zeros_like()?)?.f_squeeze_dim(1)?;
-    let minus = targets.f_ones_like()?.f_to_kind(Kind::Float)?.f_neg()?;
+    let minus = targets.f_ones_like()?.f_to_kind(Kind::Double)?.f_neg()?;
     let grad = log_probs.f_exp()?.f_scatter_add(1, &targets, &minus)?.f_mul_scalar(logit_scale)?;
     put(logits, &grad.f_where_self(&counted, &grad.f_zeros_like()?)?)?;
     Ok(nll)
+}
+
+/// `|got - want| <= tolerance * (1 + |want|)` everywhere, or both NaN; bf16 may be off by its rounding besides.
+pub(super) fn assert_close(what: &str, got: &Tensor, want: &Tensor, tolerance: f64) {
+    assert_eq!(got.size(), want.size(), "{what}");
+    let tolerance = tolerance + if got.kind() == Kind::BFloat16 { 0.004 } else { 0.0 };
+    for (i, (got, want)) in floats(got).into_iter().zip(floats(want)).enumerate() {
+        let close = (got - want).abs() <= tolerance * (1.0 + want.abs());
+        let same = got == want || (got.is_nan() && want.is_nan());
+        assert!(close || same, "{what}, element {i}: {got}, not {want}");
+    }
+}
+
+/// Random rows; `apart` makes them a slice of columns of a wider tensor.
+pub(super) fn rows(shape: [i64; 2], kind: Kind, apart: bool, seed: u64) -> Tensor {
+    let [rows, channels] = shape;
+    let all = randn(&[rows, channels + if apart { 5 } else { 0 }], seed).to_kind(kind);
+    all.narrow(1, if apart { 2 } else { 0 }, channels)
+}
+
+/// A random parameter: `[channels]` for 0 groups.
+pub(super) fn parameter(groups: i64, channels: i64, seed: u64) -> Tensor {
+    match groups {
+        0 => randn(&[channels], seed),
+        groups => randn(&[groups, channels], seed),
+    }
+}
+
+/// f32, or bf16.
+pub(super) fn kind(narrow: bool) -> Kind {
+    if narrow { Kind::BFloat16 } else { Kind::Float }
+}
+
+pub(super) fn empty(like: &Tensor, kind: Kind) -> Tensor {
+    Tensor::full(like.size(), f64::NAN, (kind, tch::Device::Cpu))
 }

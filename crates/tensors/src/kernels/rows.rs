@@ -78,7 +78,8 @@ impl<'a, E> RowsMut<'a, E> {
             // The last row is not followed by a gap.
             let end = part.rows.len() * stride;
             let end = if part.rows.end == n { rest.len() } else { end };
-            let (own, others) = take(&mut rest).split_at_mut(end.min(rest.len()));
+            let end = end.min(rest.len());
+            let (own, others) = take(&mut rest).split_at_mut(end);
             rest = others;
             Self { data: own, n: part.rows.len(), width, stride }
         };

@@ -1,94 +1,155 @@
-//! The figures: perplexity by length, loss by position, loss by step.
+//! The figures: perplexity by length, loss by position, attention resolution, loss by step.
 
-use forerun_runs::plot::{Axis, Figure, Plot, Point, ReferenceLine, Series, Style, Xy};
+use forerun_runs::plot::{
+    Axis, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style, Xy,
+};
 
-use super::{Findings, MASKS, Mean};
+use super::{Findings, MASKS};
 use crate::plan::counted;
+use crate::report_parts::Mean;
+
+/// Above so many arms a figure has a panel for each mask.
+const ARMS_IN_ONE_PANEL: usize = 2;
 
 pub(super) fn perplexity(findings: &Findings<'_>) -> Figure {
-    let series = by_arm_and_mask(findings, "nll", Style::LinePoints, Mean::exp);
-    let plot = Xy {
-        x: Axis::log2("length read", "tokens"),
-        y: Axis::log10("perplexity", "per token"),
-        series,
-        lines: vec![training_length(findings)],
-    };
     Figure {
         title: "Perplexity by length".to_owned(),
         caption: format!(
             "The same held-out text, cut into windows of each length. Bands are 95 % intervals over {}.",
             counted(findings.outcome.experiment.seeds, "seed")
         ),
-        plot: Plot::Xy(plot),
+        plot: by_arm_and_mask(
+            findings,
+            "nll",
+            (Axis::log2("length read", "tokens"), Axis::log10("perplexity", "per token")),
+            Style::LinePoints,
+            Mean::exp,
+        ),
     }
 }
 
 pub(super) fn by_position(findings: &Findings<'_>) -> Figure {
-    let plot = Xy {
-        x: Axis::new("position in the window", "tokens"),
-        y: Axis::new("loss", "nats per token"),
-        series: by_arm_and_mask(findings, "nll-by-position", Style::Line, |mean| mean),
-        lines: vec![training_length(findings)],
-    };
     Figure {
         title: format!("Where the loss arises in windows of {} tokens", findings.longest()),
         caption: "A model that extrapolates keeps its loss, or lowers it, as it sees more context."
             .to_owned(),
-        plot: Plot::Xy(plot),
+        plot: by_arm_and_mask(
+            findings,
+            "nll-by-position",
+            (Axis::new("position in the window", "tokens"), Axis::new("loss", "nats per token")),
+            Style::Line,
+            |mean| mean,
+        ),
+    }
+}
+
+pub(super) fn resolution(findings: &Findings<'_>) -> Figure {
+    Figure {
+        title: "Attention resolution by length".to_owned(),
+        caption: "How well the expected attention score tells one distance from the next (paper, eq. 11), the mean over \
+                  layers, heads and inputs. A model whose resolution falls cannot tell far tokens apart."
+            .to_owned(),
+        plot: by_arm_and_mask(
+            findings,
+            "resolution",
+            (Axis::log2("length read", "tokens"), Axis::log10("attention resolution", "")),
+            Style::LinePoints,
+            |mean| Mean { low: None, high: None, ..mean },
+        ),
     }
 }
 
 pub(super) fn training(findings: &Findings<'_>) -> Figure {
-    let mut series = Vec::new();
-    for (slot, arm) in findings.arms().iter().enumerate() {
-        let curve = findings.means(&arm.name, "loss");
-        let plain = curve.iter().map(|&(x, mean)| Point::new(x, mean.value)).collect();
-        series.push(Series {
-            slot: Some(2 * slot),
-            ..Series::new(arm.label.as_str(), Style::Line, plain)
-        });
-        let held_out = findings.means(&arm.name, "validation-loss");
-        let name = format!("{}, held-out text", arm.label);
-        let points = held_out.into_iter().map(point).collect();
-        series
-            .push(Series { slot: Some(2 * slot + 1), ..Series::new(name, Style::Points, points) });
-    }
-    let plot = Xy {
-        x: Axis::new("update", ""),
-        y: Axis::new("loss", "nats per token"),
-        series,
-        lines: Vec::new(),
+    let (x, y) = (Axis::new("update", ""), Axis::new("loss", "nats per token"));
+    let (trained, held_out): (Vec<Series>, Vec<Series>) = findings
+        .arms()
+        .iter()
+        .enumerate()
+        .map(|(slot, arm)| {
+            let curve = findings.means(&arm.name, "loss");
+            let plain = curve.iter().map(|&(x, mean)| Point::new(x, mean.value)).collect();
+            let held_out =
+                findings.means(&arm.name, "validation-loss").into_iter().map(point).collect();
+            let series = |slot, style, name: String, points| Series {
+                slot: Some(slot),
+                ..Series::new(name, style, points)
+            };
+            if findings.arms().len() > ARMS_IN_ONE_PANEL {
+                let line = series(slot, Style::Line, arm.label.clone(), plain);
+                (line, series(slot, Style::LinePoints, arm.label.clone(), held_out))
+            } else {
+                let line = series(2 * slot, Style::Line, arm.label.clone(), plain);
+                (
+                    line,
+                    series(
+                        2 * slot + 1,
+                        Style::Points,
+                        format!("{}, held-out text", arm.label),
+                        held_out,
+                    ),
+                )
+            }
+        })
+        .unzip();
+    let plot = if findings.arms().len() > ARMS_IN_ONE_PANEL {
+        let panel =
+            |title: &str, series| Panel { title: title.to_owned(), series, lines: Vec::new() };
+        let panels = vec![panel("training text", trained), panel("held-out text", held_out)];
+        Plot::Panels(Panels { x, y, panels })
+    } else {
+        let series =
+            trained.into_iter().zip(held_out).flat_map(|(line, points)| [line, points]).collect();
+        Plot::Xy(Xy { x, y, series, lines: Vec::new() })
     };
     Figure {
         title: "Training".to_owned(),
-        caption: "Means over seeds; bars are 95 % intervals of the held-out loss.".to_owned(),
-        plot: Plot::Xy(plot),
+        caption: "Means over seeds; bars and bands are 95 % intervals of the held-out loss."
+            .to_owned(),
+        plot,
     }
 }
 
-/// One series for every arm and mask, always in the same place of the palette.
+/// One series for every arm and mask, always in the same place of the palette; a panel for each mask if there are many.
 fn by_arm_and_mask(
     findings: &Findings<'_>,
     name: &str,
+    (x, y): (Axis, Axis),
     style: Style,
     map: impl Fn(Mean) -> Mean,
-) -> Vec<Series> {
+) -> Plot {
+    let points = |arm: &str, mask: &str| -> Vec<Point> {
+        let means = findings.means(arm, &format!("{name}/{mask}"));
+        means.into_iter().map(|(x, mean)| point((x, map(mean)))).collect()
+    };
+    let lines = vec![training_length(findings)];
+    if findings.arms().len() > ARMS_IN_ONE_PANEL {
+        let panel = |(mask, label): (&str, &str)| Panel {
+            title: format!("{label} attention"),
+            series: findings
+                .arms()
+                .iter()
+                .enumerate()
+                .map(|(slot, arm)| Series {
+                    slot: Some(slot),
+                    ..Series::new(arm.label.as_str(), style, points(&arm.name, mask))
+                })
+                .collect(),
+            lines: lines.clone(),
+        };
+        return Plot::Panels(Panels { x, y, panels: MASKS.map(panel).to_vec() });
+    }
     let mut series = Vec::new();
     for arm in findings.arms() {
         for (mask, label) in MASKS {
-            let means = findings.means(&arm.name, &format!("{name}/{mask}"));
-            let points = means.into_iter().map(|(x, mean)| point((x, map(mean)))).collect();
             let slot = Some(series.len());
-            series.push(Series {
-                slot,
-                ..Series::new(format!("{}, {label}", arm.label), style, points)
-            });
+            let label = format!("{}, {label}", arm.label);
+            series.push(Series { slot, ..Series::new(label, style, points(&arm.name, mask)) });
         }
     }
-    series
+    Plot::Xy(Xy { x, y, series, lines })
 }
 
-fn point((x, mean): (f64, Mean)) -> Point {
+pub(super) fn point((x, mean): (f64, Mean)) -> Point {
     Point { x, y: mean.value, low: mean.low, high: mean.high }
 }
 

@@ -3,13 +3,15 @@
 use forerun_runs::report::{Block, Command};
 
 use super::{Arm, Findings};
-use crate::config::{Experiment, Scale};
+use crate::config::{Experiment, Scale, TokenizerConfig};
 use crate::length::tuning::tuned;
 use crate::plan::counted;
 use crate::report_parts::list;
 
 /// Width and layers of the models in Sun et al. 2022.
 const PAPER_SIZE: (i64, i64) = (1024, 24);
+/// Their training length.
+const PAPER_LENGTH: i64 = 1024;
 
 /// A loss that moves by less than this, in nats per token, counts as unchanged in words (verdicts have rules of
 /// their own).
@@ -73,6 +75,23 @@ fn change(near: f64, far: f64) -> String {
     }
 }
 
+/// What of the paper's tables can be held against ours, and what cannot.
+pub(super) fn not_comparable(findings: &Findings<'_>) -> Vec<String> {
+    let experiment = &findings.outcome.experiment;
+    let unit = match experiment.tokenizer {
+        TokenizerConfig::Bytes => "per byte of",
+        _ => "per token of",
+    };
+    vec![format!(
+        "The paper trains 24 layers of width 1024 at {PAPER_LENGTH} tokens on a part of the Pile, half a million subwords a \
+         batch, and gives perplexity per subword on arXiv articles, each read alone. Here the training length is {} tokens, \
+         the perplexity is {unit} a held-out text, and windows follow each other through it, so that a window mostly \
+         begins in the middle of something. Compare how numbers grow and in which order they stand, not how high they are. \
+         The paper's one row with absolute positions stands beside both of ours.",
+        findings.seq_len()
+    )]
+}
+
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
     let experiment = &findings.outcome.experiment;
     let mut caveats = Vec::new();
@@ -109,12 +128,59 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    caveats.push(learning_rates(findings));
+    caveats.push(capitalised(&learning_rates(findings)));
+    caveats.extend(at_the_edge(findings));
+    if let Some(sweep) = &findings.body.sweep {
+        let run = counted(sweep.n_seeds(experiment.seeds), "seed");
+        caveats.push(format!(
+            "Other constants of xPos were trained with {run} a point, at a learning rate that was tuned for the arm's own."
+        ));
+    }
     caveats
+}
+
+/// Arms whose best learning rate is the lowest or the highest that was tried.
+fn at_the_edge(findings: &Findings<'_>) -> Option<String> {
+    findings.body.tuning.as_ref()?;
+    let named: Vec<String> = findings
+        .arms()
+        .iter()
+        .filter_map(|arm| {
+            let found = tuned(findings.outcome, &arm.name);
+            let rate = found.chosen.filter(|_| found.at_edge)?;
+            Some(format!("{} ({rate})", arm.label))
+        })
+        .collect();
+    let named: Vec<&str> = named.iter().map(String::as_str).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "The best learning rate lies at the end of what was tried for {}: a better one may lie beyond, and those arms \
+             may be held back by it. Widen `tuning.learning_rates`.",
+            list(&named)
+        )
+    })
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    first + letters.as_str() + "."
 }
 
 /// How fair the comparison of arms is in the setting that matters most.
 pub(super) fn learning_rates(findings: &Findings<'_>) -> String {
+    if let Some(tuning) = &findings.body.tuning {
+        let longest = findings.arms().iter().all(|arm| tuning.steps(arm) == arm.training.steps);
+        let horizon = if longest {
+            "as many updates as the models have"
+        } else {
+            "fewer updates than the models have"
+        };
+        return format!(
+            "the learning rate of every arm is the best of {} that were tried on one seed, over {horizon}",
+            tuning.learning_rates.len()
+        );
+    }
     let mut rates: Vec<f64> = findings.arms().iter().map(|arm| arm.training.optimiser.lr).collect();
     rates.dedup();
     match rates.as_slice() {

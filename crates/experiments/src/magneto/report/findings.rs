@@ -108,38 +108,9 @@ impl<'a> Findings<'a> {
         self.largest(arm, depth).iter().any(cut)
     }
 
-    /// Where the border between training and failing lies: for each seed somewhere between the largest rate that
-    /// trains and the next of the grid.
+    /// Where the border between training and failing lies.
     pub(super) fn border(&self, arm: &Arm, depth: i64) -> Option<RecommendedInterval> {
-        let safe = self.safe_rate(arm, depth)?;
-        if self.at_the_end(arm, depth) {
-            return None;
-        }
-        let rates = &self.body.grid.learning_rates;
-        let mut steps = Vec::new();
-        let mut middles = Vec::new();
-        for largest in self.largest(arm, depth) {
-            let rate = largest.rate()?;
-            let next = rates.iter().copied().find(|&next| next > rate)?;
-            steps.push((next / rate).log2());
-            middles.push(f64::midpoint(rate.log2(), next.log2()));
-        }
-        let n = middles.len() as f64;
-        // What lies between two rates of the grid is known to within a uniform error.
-        let rounding = stats::mean(&steps).powi(2) / 12.0;
-        let spread = stats::variance(&middles);
-        if !spread.is_finite() {
-            return None;
-        }
-        let half =
-            student_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * (spread.max(rounding) / n).sqrt();
-        let centre = stats::mean(&middles);
-        let (low, high) = ((centre - half).exp2(), (centre + half).exp2());
-        Some(RecommendedInterval {
-            low: low.min(safe),
-            high: high.max(safe),
-            confidence: CONFIDENCE,
-        })
+        border(&self.body.grid.learning_rates, &self.largest(arm, depth))
     }
 
     /// The arm with the lowest mean of the best losses at a depth, and the loss.
@@ -174,5 +145,75 @@ impl<'a> Findings<'a> {
         let series = format!("update/{step}");
         let curves = self.outcome.of(&arm.name, &series);
         curves.map(|curve| log_slope(&curve.points)).filter(|slope| slope.is_finite()).collect()
+    }
+}
+
+/// Interval of the learning rate at which training ends, from the largest that trains of every seed: for each it lies
+/// somewhere between that rate and the next of the grid. It holds the smallest of them. None where a seed has no such
+/// rate or the grid no next one, or from fewer than two seeds.
+pub(super) fn border(rates: &[f64], largest: &[Largest]) -> Option<RecommendedInterval> {
+    let (mut steps, mut middles, mut safe) = (Vec::new(), Vec::new(), f64::INFINITY);
+    for largest in largest {
+        let &Largest::At(rate) = largest else { return None };
+        let next = rates.iter().copied().find(|&next| next > rate)?;
+        steps.push((next / rate).log2());
+        middles.push(f64::midpoint(rate.log2(), next.log2()));
+        safe = safe.min(rate);
+    }
+    let spread = stats::variance(&middles);
+    if !spread.is_finite() {
+        return None;
+    }
+    // What lies between two rates of the grid is known to within a uniform error.
+    let rounding = stats::mean(&steps).powi(2) / 12.0;
+    let n = middles.len() as f64;
+    let error = (spread.max(rounding) / n).sqrt();
+    let half = student_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * error;
+    let centre = stats::mean(&middles);
+    let (low, high) = ((centre - half).exp2().min(safe), (centre + half).exp2());
+    Some(RecommendedInterval { low, high, confidence: CONFIDENCE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATES: [f64; 4] = [0.01, 0.02, 0.04, 0.08];
+
+    #[test]
+    fn the_border_lies_above_the_largest_rate_that_trains() {
+        let found = border(&RATES, &[Largest::At(0.02); 4]).unwrap();
+        // Half an octave above 0.02; 3.182 standard errors of 1/√48 octaves on either side.
+        let centre = 0.02 * 2_f64.sqrt();
+        let half = (3.182 / 48_f64.sqrt()).exp2();
+        assert!((found.low / (centre / half) - 1.0).abs() < 1e-3, "{found:?}");
+        assert!((found.high / (centre * half) - 1.0).abs() < 1e-3, "{found:?}");
+    }
+
+    #[test]
+    fn seeds_that_differ_widen_it_and_it_holds_the_rate_that_is_recommended() {
+        let narrow = border(&RATES, &[Largest::At(0.02); 4]).unwrap();
+        let mixed = [0.01, 0.02, 0.04, 0.04].map(Largest::At);
+        let wide = border(&RATES, &mixed).unwrap();
+        assert!(wide.high / wide.low > narrow.high / narrow.low, "{wide:?}");
+        assert!(wide.low <= 0.01 && wide.high > 0.04, "{wide:?}");
+        let outlier: Vec<Largest> =
+            [vec![0.01], vec![0.04; 30]].concat().into_iter().map(Largest::At).collect();
+        assert!(border(&RATES, &outlier).unwrap().low <= 0.01);
+    }
+
+    #[test]
+    fn no_border_without_a_rate_above_and_below_it_or_from_one_seed() {
+        assert_eq!(border(&RATES, &[Largest::At(0.02), Largest::None]), None);
+        assert_eq!(border(&RATES, &[Largest::At(0.02), Largest::AtLeast(0.08)]), None);
+        assert_eq!(border(&RATES, &[Largest::At(0.02)]), None);
+        assert_eq!(border(&RATES, &[]), None);
+    }
+
+    #[test]
+    fn a_geometric_mean_is_one_of_logarithms() {
+        let mean = Mean::geometric(&[1.0, 100.0]);
+        assert!((mean.value - 10.0).abs() < 1e-9);
+        assert!(mean.interval.unwrap().low > 0.0);
     }
 }

@@ -5,23 +5,20 @@ use super::heads::{At, Geometry, load, store};
 use super::tile::{LANES, Lanes, TILE, add_rows_by, columns_by, rows_by, transpose};
 use super::{Call, position_penalty};
 use crate::kernels::element::Element;
-use crate::kernels::machine::{Kernel, Machine};
+use crate::kernels::machine::{Job, Machine};
 use crate::kernels::math::{exp, fma};
 use crate::kernels::rows::{Rows, RowsMut};
 
-/// One sequence: its number, and where its gradients go.
-pub(super) struct Job<'a, T> {
-    pub(super) sequence: usize,
-    pub(super) d_qkv: RowsMut<'a, T>,
-}
-
-/// What the forward pass read and wrote, and the gradient of its result.
+/// One sequence: its number, what the forward pass read and wrote, the gradient of its result, and where those of its
+/// inputs go.
 pub(super) struct Backward<'a, T> {
     pub(super) call: Call<'a>,
     pub(super) qkv: Rows<'a, T>,
     pub(super) out: Rows<'a, T>,
     pub(super) lse: Rows<'a, f32>,
     pub(super) d_out: Rows<'a, T>,
+    pub(super) sequence: usize,
+    pub(super) d_qkv: RowsMut<'a, T>,
 }
 
 /// One head in f32, and its gradients.
@@ -62,13 +59,11 @@ impl Scratch {
     }
 }
 
-impl<'a, T: Element> Kernel for Backward<'a, T> {
-    type Job = Job<'a, T>;
-
+impl<T: Element> Job for Backward<'_, T> {
     #[inline(always)]
-    fn run<M: Machine>(&self, job: Job<'a, T>) {
-        let call = &self.call;
-        let Job { sequence, mut d_qkv } = job;
+    fn run<M: Machine>(self) {
+        let Self { call, qkv, out, lse, d_out, sequence, mut d_qkv } = self;
+        let call = &call;
         let geometry = call.geometry;
         let Geometry { seq, n_heads, n_kv_heads, .. } = geometry;
         let mut scratch = Scratch::new(geometry);
@@ -80,15 +75,15 @@ impl<'a, T: Element> Kernel for Backward<'a, T> {
                 load::<M, T>(geometry, from, at, bias, table, scale, to);
             };
             if head % group == 0 {
-                unpack(&self.qkv, k, call.bias, call.key_table, 1.0, &mut scratch.k);
-                unpack(&self.qkv, v, call.bias, None, 1.0, &mut scratch.v);
+                unpack(&qkv, k, call.bias, call.key_table, 1.0, &mut scratch.k);
+                unpack(&qkv, v, call.bias, None, 1.0, &mut scratch.v);
                 scratch.dk.fill(0.0);
                 scratch.dv.fill(0.0);
             }
-            unpack(&self.qkv, q, call.bias, call.query_table, call.scale, &mut scratch.q);
-            unpack(&self.out, q, None, None, 1.0, &mut scratch.out);
-            unpack(&self.d_out, q, None, None, 1.0, &mut scratch.d_out);
-            let lse = self.lse.row(sequence * n_heads + head);
+            unpack(&qkv, q, call.bias, call.query_table, call.scale, &mut scratch.q);
+            unpack(&out, q, None, None, 1.0, &mut scratch.out);
+            unpack(&d_out, q, None, None, 1.0, &mut scratch.d_out);
+            let lse = lse.row(sequence * n_heads + head);
             for first in (0..seq).step_by(LANES) {
                 scores::<M>(&mut scratch, call, head, first, lse);
                 gradients::<M>(&mut scratch, geometry.padded_dim(), first);

@@ -4,21 +4,18 @@ use super::heads::{At, Geometry, load};
 use super::tile::{LANES, Lanes, TILE, columns_by, rows_by, transpose};
 use super::{Call, position_penalty};
 use crate::kernels::element::Element;
-use crate::kernels::machine::{Kernel, Machine};
+use crate::kernels::machine::{Job, Machine};
 use crate::kernels::math::exp;
 use crate::kernels::rows::{Rows, RowsMut};
 
 /// One sequence: its number, and where its results go.
-pub(super) struct Job<'a, T> {
+pub(super) struct Forward<'a, T> {
+    pub(super) call: Call<'a>,
+    pub(super) qkv: Rows<'a, T>,
     pub(super) sequence: usize,
     pub(super) out: RowsMut<'a, T>,
     /// The logarithms of the sums, a row for each head.
     pub(super) lse: RowsMut<'a, f32>,
-}
-
-pub(super) struct Forward<'a, T> {
-    pub(super) call: Call<'a>,
-    pub(super) qkv: Rows<'a, T>,
 }
 
 struct Scratch {
@@ -31,12 +28,11 @@ struct Scratch {
     p: Vec<Lanes>,
 }
 
-impl<'a, T: Element> Kernel for Forward<'a, T> {
-    type Job = Job<'a, T>;
-
+impl<T: Element> Job for Forward<'_, T> {
     #[inline(always)]
-    fn run<M: Machine>(&self, job: Job<'a, T>) {
-        let call = &self.call;
+    fn run<M: Machine>(self) {
+        let Self { call, qkv, sequence, mut out, mut lse } = self;
+        let call = &call;
         let geometry = call.geometry;
         let (rows, dim) = (geometry.padded_seq(), geometry.padded_dim());
         let matrix = || vec![0.0; rows * dim];
@@ -48,14 +44,13 @@ impl<'a, T: Element> Kernel for Forward<'a, T> {
             q_columns: columns(dim),
             p: columns(rows),
         };
-        let Job { sequence, mut out, mut lse } = job;
         let Geometry { seq, n_heads, n_kv_heads, .. } = geometry;
         let group = n_heads / n_kv_heads;
         for head in 0..n_heads {
             let [q, k, v] = geometry.columns(head, head / group);
-            let mut unpack = |column, bias, table, scale, to: &mut Vec<f32>| {
+            let unpack = |column, bias, table, scale, to: &mut Vec<f32>| {
                 let at = At { row: sequence * seq, column };
-                load::<M, T>(geometry, &self.qkv, at, bias, table, scale, to);
+                load::<M, T>(geometry, &qkv, at, bias, table, scale, to);
             };
             unpack(q, call.bias, call.query_table, call.scale, &mut scratch.q);
             if head % group == 0 {

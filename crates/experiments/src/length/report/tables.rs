@@ -1,0 +1,102 @@
+//! The tables of what was measured: perplexity, added loss, attention resolution, training.
+
+use forerun_runs::table::{Cell, Column, Table};
+
+use super::{Findings, MASKS};
+use crate::length::Arm;
+use crate::report_parts::Mean;
+
+/// One row an arm and mask, one column a length.
+fn by_length(
+    findings: &Findings<'_>,
+    caption: String,
+    lengths: &[i64],
+    cell: impl Fn(&Arm, &str, i64) -> Cell,
+) -> Table {
+    let heading = |length: &i64| Column::number(format!("{length}"), "tokens");
+    let columns = ["positions", "attention"]
+        .map(Column::text)
+        .into_iter()
+        .chain(lengths.iter().map(heading))
+        .collect();
+    let mut rows = Vec::new();
+    for arm in findings.arms() {
+        for (mask, label) in MASKS {
+            let mut row = vec![Cell::from(arm.label.as_str()), Cell::from(label)];
+            row.extend(lengths.iter().map(|&length| cell(arm, mask, length)));
+            rows.push(row);
+        }
+    }
+    Table { caption, columns, rows }
+}
+
+pub(super) fn perplexity(findings: &Findings<'_>) -> Table {
+    let caption = format!(
+        "Perplexity per token by length read, with 95 % intervals over seeds (trained at {} tokens)",
+        findings.seq_len()
+    );
+    by_length(findings, caption, &findings.lengths(), |arm, mask, length| {
+        let mean = findings.at(&arm.name, &format!("nll/{mask}"), length);
+        mean.map_or(Cell::Empty, |mean| mean.exp().cell(4))
+    })
+}
+
+/// What the claims are about: each seed's loss against its own at the training length.
+pub(super) fn added_loss(findings: &Findings<'_>) -> Table {
+    let lengths: Vec<i64> =
+        findings.lengths().into_iter().filter(|length| *length > findings.seq_len()).collect();
+    let caption = "What reading further adds to the loss, in nats per token: each seed against its own causal loss at the \
+                   training length, with 95 % intervals over seeds (below 0 is better)"
+        .to_owned();
+    by_length(findings, caption, &lengths, |arm, mask, length| {
+        let added = findings.added(&arm.name, mask, length);
+        if added.is_empty() { Cell::Empty } else { Mean::of(&added).cell(3) }
+    })
+}
+
+pub(super) fn resolution(findings: &Findings<'_>) -> Table {
+    let lengths = findings.resolution_lengths();
+    let caption =
+        "Attention resolution (paper, eq. 11; higher tells distances apart better)".to_owned();
+    by_length(findings, caption, &lengths, |arm, mask, length| {
+        let mean = findings.at(&arm.name, &format!("resolution/{mask}"), length);
+        mean.map_or(Cell::Empty, |mean| mean.cell(3))
+    })
+}
+
+pub(super) fn training(findings: &Findings<'_>) -> Table {
+    let columns = vec![
+        Column::text("positions"),
+        Column::number("parameters", ""),
+        Column::number("tokens", ""),
+        Column::number("learning rate", ""),
+        Column::number("training loss", "nats/token"),
+        Column::number("validation loss", "nats/token"),
+        Column::number("speed", "tokens/s"),
+        Column::number("peak memory", "MB"),
+    ];
+    let row = |arm: &Arm| {
+        let values = |column: &str| findings.outcome.training(&arm.name, column);
+        let count = |column: &str| {
+            values(column).first().map_or(Cell::Empty, |&count| Cell::Count(count as u64))
+        };
+        let mean = |column: &str| Mean::of(&values(column)).cell(4);
+        let largest =
+            |column: &str, unit: f64| values(column).into_iter().fold(f64::NAN, f64::max) / unit;
+        let speeds = findings.speeds(arm);
+        vec![
+            Cell::from(arm.label.as_str()),
+            count("n_params"),
+            count("n_tokens"),
+            values("lr").first().map_or(Cell::Empty, |&lr| Cell::setting(lr)),
+            mean("train_loss"),
+            mean("validation_loss"),
+            Cell::number(Mean::of(&speeds).value, 3),
+            Cell::number(largest("peak_memory_bytes", 1e6), 3),
+        ]
+    };
+    let caption = "Every arm, means over seeds; speed and memory are those of one worker, with all models that it trains \
+                   at once, while the other workers run"
+        .to_owned();
+    Table { caption, columns, rows: findings.arms().iter().map(row).collect() }
+}
