@@ -47,6 +47,9 @@ pub struct Forward {
     pub train: bool,
     /// Whether blocks forget their activations and compute them again in the backward pass.
     pub activation_checkpointing: bool,
+    /// Whether blocks go op by op also where they could run as one node of the graph: slower, and what that is
+    /// compared with.
+    pub op_by_op: bool,
 }
 
 impl Decoder {
@@ -248,7 +251,11 @@ impl Decoder {
 
     fn through(&self, block: &Block, x: &Tensor, plan: &Plan, options: &Forward) -> Result<Tensor> {
         if !options.activation_checkpointing {
-            return match fused::forward(block, x, plan, options.train)? {
+            let fused = match options.op_by_op {
+                true => None,
+                false => fused::forward(block, x, plan, options.train)?,
+            };
+            return match fused {
                 Some(x) => Ok(x),
                 None => Ok(block.forward(x, plan, options.train, None)?),
             };

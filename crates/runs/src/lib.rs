@@ -35,6 +35,7 @@ mod number;
 mod text;
 
 pub mod atomic;
+pub mod import;
 pub mod lock;
 pub mod manifest;
 pub mod metrics;

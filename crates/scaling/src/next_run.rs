@@ -27,6 +27,10 @@ impl RunOption {
     pub fn of_size(n: f64, d: f64) -> Self {
         Self { inputs: vec![("n".into(), n), ("d".into(), d)], cost: 6. * n * d }
     }
+
+    fn input(&self, name: &str) -> Option<f64> {
+        self.inputs.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+    }
 }
 
 /// What a run would bring.
@@ -195,8 +199,7 @@ fn gradients(law: &dyn Law, fit: &Fit, options: &[RunOption]) -> Result<Vec<Arra
     ensure(!options.is_empty(), "options", "at least one run within the budget", 0)?;
     let mut points = Observations::new("loss", vec![1.; options.len()]);
     for input in law.inputs() {
-        let value = |option: &RunOption| option.inputs.iter().find(|(name, _)| *name == input.name);
-        let column: Option<Vec<f64>> = options.iter().map(|o| value(o).map(|(_, value)| *value)).collect();
+        let column: Option<Vec<f64>> = options.iter().map(|option| option.input(&input.name)).collect();
         let missing = || points.fault(None, &input.name, "a run that could be bought lacks this input");
         let column = column.ok_or_else(missing)?;
         points = points.with_input(&input.name, column);

@@ -121,8 +121,12 @@ impl Layout {
         found.map_err(|error| Error::Foreign(format!("{arg} {error}")))?;
         let kind = kind_of(raw.kind)?;
         // libtorch has neither negative sizes nor negative strides.
-        let [size, stride] =
+        let [size, mut stride] =
             [raw.size, raw.stride].map(|list| list.map(|n| n.unsigned_abs() as usize));
+        for (stride, &size) in stride.iter_mut().zip(&size) {
+            // Of one entry it means nothing, and libtorch puts anything there.
+            *stride = if size == 1 { 0 } else { *stride };
+        }
         Ok(Self { data: raw.data, kind, n_dims: raw.n_dims, size, stride })
     }
 
@@ -130,7 +134,7 @@ impl Layout {
         &self.size[..self.n_dims]
     }
 
-    /// In elements.
+    /// In elements; 0 where the size is 1.
     pub(crate) fn stride(&self) -> &[usize] {
         &self.stride[..self.n_dims]
     }

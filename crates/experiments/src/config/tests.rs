@@ -49,9 +49,6 @@ fn arms_start_from_the_base_and_keep_their_own() {
     let Body::LengthExtrapolation(body) =
         resolve(&set(&["arms.rope.training.optimiser.lr=0.5"])).unwrap().body
     else {
-        unreachable!()
-    }
-    else {
         panic!("another kind")
     };
     let arm = |name: &str| body.arms.iter().find(|arm| arm.name == name).unwrap();

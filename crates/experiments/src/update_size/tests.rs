@@ -23,10 +23,12 @@ fn adamw(lr: f64) -> OptimiserConfig {
     OptimiserConfig { weight_decay: 0.5, ..OptimiserConfig::with_lr(lr) }
 }
 
+/// As in text, a few tokens are common and most are rare.
 fn batches(seed: &Seed) -> Batches {
     let mut rng = seed.stream("tokens");
     let mut tokens = |width: i64| {
-        let ids: Vec<i64> = (0..4 * width).map(|_| rng.random_range(0..50)).collect();
+        let mut id = || (50_f64.powf(rng.random::<f64>()) - 1.0) as i64; // density 1 / (id + 1)
+        let ids: Vec<i64> = (0..4 * width).map(|_| id()).collect();
         Tensor::from_slice(&ids).view([4, width])
     };
     Batches { train: tokens(17), held_out: tokens(16) }
@@ -58,7 +60,7 @@ fn a_step_made_by_hand_moves_the_model_as_far() {
         let logits = model.logits(&rows.narrow(1, 0, 16), &Forward::default()).unwrap();
         let targets = rows.narrow(1, 1, 16).reshape([-1]);
         logits.reshape([-1, 50]).cross_entropy_for_logits(&targets).backward();
-        let _no_grad = tch::no_grad_guard();
+        let no_grad = tch::no_grad_guard();
         let before = model.hidden(&batches.held_out, &Forward::default()).unwrap();
         let mut squares = 0.0;
         for parameter in model.parameters() {
@@ -70,6 +72,7 @@ fn a_step_made_by_hand_moves_the_model_as_far() {
         }
         let after = model.hidden(&batches.held_out, &Forward::default()).unwrap();
         let want = rms(&(after - before)) / lr;
+        drop(no_grad);
 
         let moved = measured(&config, 3, lr, 1e-6);
         assert!((moved.sgd / want - 1.0).abs() < 1e-3, "{norm:?}: {} for {want}", moved.sgd);
@@ -97,39 +100,50 @@ fn the_first_step_of_adamw_goes_by_the_signs_of_the_gradient() {
     let logits = model.logits(&rows.narrow(1, 0, 16), &Forward::default()).unwrap();
     let targets = rows.narrow(1, 1, 16).reshape([-1]);
     logits.reshape([-1, 50]).cross_entropy_for_logits(&targets).backward();
-    let _no_grad = tch::no_grad_guard();
+    let no_grad = tch::no_grad_guard();
     let before = model.hidden(&batches.held_out, &Forward::default()).unwrap();
     for parameter in model.parameters().iter().filter(|p| p.name.starts_with("layers.")) {
         let step = parameter.tensor.grad().sign() * lr;
         let _ = parameter.tensor.detach().subtract_(&step);
     }
     let want = rms(&(model.hidden(&batches.held_out, &Forward::default()).unwrap() - before)) / lr;
+    drop(no_grad);
     let moved = measured(&config, 7, 1e-4, lr);
     // Coordinates without a gradient (key biases) have only the sign of rounding errors: they move nothing.
     assert!((moved.adamw / want - 1.0).abs() < 0.05, "{} for {want}", moved.adamw);
 }
 
-/// Over the depths of `depths`, geometric means over some initialisations.
-fn growth(norm: NormPlacement, depths: [i64; 2]) -> f64 {
+/// Exponent of depth from 2 to 32 layers, from geometric means over some initialisations whose scaled matrices are
+/// divided by `divisor(depth)`.
+fn growth(norm: NormPlacement, divisor: fn(i64) -> f64) -> f64 {
     let size = |depth| {
-        let draws = (0..6).map(|seed| measured(&config(norm, depth), 20 + seed, 1e-4, 1e-6).sgd);
-        geometric_mean(draws)
+        let draw = |seed| {
+            let seed = Seed::new(seed);
+            let model = decoder(&config(norm, depth), &seed);
+            let scaled = ["v_proj.weight", "out_proj.weight", "fc1.weight", "fc2.weight"];
+            let of_name =
+                |p: &&forerun_tensors::Parameter| scaled.iter().any(|end| p.name.ends_with(end));
+            for parameter in model.parameters().iter().filter(of_name) {
+                let _ = tch::no_grad(|| parameter.tensor.detach().divide_scalar_(divisor(depth)));
+            }
+            measure(&model, &batches(&seed), 1e-4, &adamw(1e-6)).unwrap().sgd
+        };
+        geometric_mean((20..28).map(draw))
     };
-    let [shallow, deep] = depths.map(size);
-    (deep / shallow).ln() / (depths[1] as f64 / depths[0] as f64).ln()
+    (size(32) / size(2)).ln() / 16_f64.ln()
 }
 
-/// What the paper's initialisation is for. Without its gain the second norm alone makes the update grow faster than
-/// Pre-LN's.
+/// What the gain of the paper's initialisation is for: without it, Sub-LN's update grows as fast as Pre-LN's.
 #[test]
-fn sub_ln_keeps_the_update_bounded_where_pre_ln_and_post_ln_do_not() {
-    let depths = [2, 32];
-    let [post, pre, sub] = [NormPlacement::Post, NormPlacement::Pre, NormPlacement::Sub]
-        .map(|norm| growth(norm, depths));
-    println!("exponents: post {post:.3}, pre {pre:.3}, sub {sub:.3}");
-    assert!(sub < pre - 0.05, "sub {sub}, pre {pre}");
-    assert!(sub < 0.17, "sub {sub}");
-    assert!(post > 0.5, "post {post}");
+fn the_gain_of_sub_ln_keeps_the_update_from_growing_with_depth() {
+    let post = growth(NormPlacement::Post, |_| 1.0);
+    let pre = growth(NormPlacement::Pre, |_| 1.0);
+    let sub = growth(NormPlacement::Sub, |_| 1.0);
+    let plain = growth(NormPlacement::Sub, |depth| forerun_arch::Gains::single(depth).gamma);
+    println!("exponents: post {post:.3}, pre {pre:.3}, sub {sub:.3}, without gain {plain:.3}");
+    assert!(sub < pre - 0.1, "sub {sub}, pre {pre}");
+    assert!(sub < plain - 0.1, "sub {sub}, without gain {plain}");
+    assert!(post > 0.7, "post {post}");
 }
 
 #[test]

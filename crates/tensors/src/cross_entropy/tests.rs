@@ -1,6 +1,6 @@
 use tch::{Device, Kind, Reduction, Tensor};
 
-use super::{IGNORED, chunked_cross_entropy, token_nll};
+use super::{IGNORED, Inputs, chunked_cross_entropy, chunked_cross_entropy_stack, token_nll};
 use crate::autocast::Autocast;
 use crate::fixtures::{distance, floats, leaf, randn, rng};
 use crate::function::backward;
@@ -190,4 +190,90 @@ fn arguments_that_do_not_fit_are_named() {
         let outside = Tensor::full([TOKENS], outside, (Kind::Int64, Device::Cpu));
         check(&hidden, &head, &outside, 1.0, 4, "out of bounds");
     }
+}
+
+#[test]
+fn the_kernel_equals_libtorchs_operations() {
+    let targets = targets(true);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let (hidden, head) = leaves(kind);
+        let mut inputs = Inputs::new(&hidden, &head, &targets, SCALE, 9).unwrap();
+        assert!(inputs.buffer.is_some());
+        let (nll, d_logits) = inputs.chunk_with_gradient(9, 9, true).unwrap();
+        let d_logits = d_logits.unwrap().copy();
+        inputs.buffer = None;
+        let (want_nll, want) = inputs.chunk_with_gradient(9, 9, true).unwrap();
+        let want = want.unwrap();
+        assert_eq!((d_logits.kind(), d_logits.size()), (kind, want.size()));
+        // Gradients of at most 1, where bf16 has steps of 2^-8.
+        assert!(distance(&nll, &want_nll) < 2e-6);
+        let step = if kind == Kind::Float { 1e-6 } else { 2f64.powi(-8) };
+        assert!(distance(&d_logits, &want) < step, "{kind:?}");
+    }
+}
+
+/// Hidden states, heads and targets of three members.
+fn stack() -> (Tensor, Tensor, Tensor) {
+    let targets = [targets(true), targets(false), targets(true).roll([3], [0])];
+    (leaf(&[3, TOKENS, WIDTH], 3), leaf(&[3, VOCAB, WIDTH], 4), Tensor::stack(&targets, 0))
+}
+
+#[test]
+fn a_member_of_a_stack_has_what_it_has_alone() {
+    let (hidden, head, targets) = stack();
+    let sums = chunked_cross_entropy_stack(&hidden, &head, &targets, SCALE, 7).unwrap();
+    assert_eq!((sums.size(), sums.kind()), (vec![3], Kind::Float));
+    let weights = Tensor::from_slice(&[0.5f32, 2.0, 0.0]);
+    backward(&(&sums * &weights).sum(Kind::Float)).unwrap();
+    for i in 0..3 {
+        let own = |x: &Tensor| x.detach().get(i).set_requires_grad(true);
+        let (hidden_i, head_i) = (own(&hidden), own(&head));
+        let sum = chunked_cross_entropy(&hidden_i, &head_i, &targets.get(i), SCALE, 7).unwrap();
+        assert_eq!(sum, sums.get(i));
+        backward(&(sum * weights.get(i))).unwrap();
+        assert_eq!(hidden.grad().get(i), hidden_i.grad());
+        assert_eq!(head.grad().get(i), head_i.grad());
+    }
+}
+
+#[test]
+fn a_member_of_a_stack_does_not_see_the_nan_of_another() {
+    let (hidden, head, targets) = stack();
+    let run = |hidden: &Tensor| {
+        let hidden = hidden.detach().set_requires_grad(true);
+        head.shallow_clone().zero_grad();
+        let sums = chunked_cross_entropy_stack(&hidden, &head, &targets, SCALE, 7).unwrap();
+        backward(&sums.sum(Kind::Float)).unwrap();
+        [sums.detach(), hidden.grad(), head.grad().copy()].map(|x| floats(&x))
+    };
+    let want = run(&hidden);
+    let broken = hidden.detach().copy();
+    let _ = broken.get(1).get(4).fill_(f64::NAN);
+    for (got, want) in run(&broken).iter().zip(&want) {
+        let third = got.len() / 3;
+        assert_eq!(got[..third], want[..third]);
+        assert_eq!(got[2 * third..], want[2 * third..]);
+        assert!(got[third..2 * third].iter().any(|x| x.is_nan()));
+    }
+}
+
+#[test]
+fn stacks_that_do_not_fit_are_named() {
+    let (hidden, head, targets) = stack();
+    let check = |hidden: &Tensor, head: &Tensor, targets: &Tensor, want: &str| {
+        let result = chunked_cross_entropy_stack(hidden, head, targets, 1.0, 4);
+        assert_eq!(result.unwrap_err().to_string(), want);
+    };
+    check(
+        &hidden.get(0),
+        &head,
+        &targets,
+        "hidden must have shape [members, tokens, d_model], got [23, 8]",
+    );
+    let two = head.narrow(0, 0, 2);
+    check(&hidden, &two, &targets, "head must have shape [3, vocab, d_model], got [2, 37, 8]");
+    let flat = targets.view([-1]);
+    check(&hidden, &head, &flat, "targets must have shape [3, tokens], got [69]");
+    let wide = head.transpose(1, 2);
+    check(&hidden, &wide, &targets, "head must have shape [vocab, 8], got [8, 37]");
 }
