@@ -63,7 +63,7 @@ pub fn chunked_cross_entropy_stack(
     logit_scale: f64,
     chunk_tokens: i64,
 ) -> Result<Tensor> {
-    let &[members @ 1.., _, _] = hidden.size().as_slice() else {
+    let &[members @ 1..=i64::MAX, _, _] = hidden.size().as_slice() else {
         let want = "[members, tokens, d_model]".to_owned();
         return Err(Error::Shape { arg: "hidden", want, got: hidden.size() });
     };
@@ -99,8 +99,9 @@ struct Outs {
 
 impl Outs {
     fn new(hidden: &Tensor, head: &Tensor, members: &[i64], sum_kind: Kind) -> Result<Self> {
-        let _no_graph = grad_enabled().then(|| GradMode::set(false));
-        let wanted = |tensor: &Tensor| _no_graph.is_some() && tensor.requires_grad();
+        let recording = grad_enabled();
+        let _no_graph = GradMode::set(false);
+        let wanted = |tensor: &Tensor| recording && tensor.requires_grad();
         let sums = (sum_kind, hidden.device());
         let d_hidden = wanted(hidden)
             .then(|| Tensor::f_empty(hidden.size(), (hidden.f_kind()?, hidden.device())));

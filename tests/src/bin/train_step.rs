@@ -4,7 +4,11 @@
 //! `SETUP` is one JSON object. The program answers with one JSON object a line: once when it is ready, and then after
 //! each line `steps N` (N training steps) or `products` (the rate of plain matrix products). It ends with its input.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that answers on its streams")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that answers on its streams"
+)]
 
 use std::io::BufRead;
 use std::path::PathBuf;

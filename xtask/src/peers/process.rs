@@ -82,6 +82,11 @@ impl Process {
         let _ = fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 
+    /// Processor time of all its threads so far, seconds, to a hundredth.
+    pub(crate) fn processor_seconds(&self) -> Option<f64> {
+        ticks(&fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?)
+    }
+
     fn status(&self) -> Option<String> {
         fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()
     }
@@ -123,6 +128,14 @@ fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// User and system time of `/proc/PID/stat`, which counts in hundredths of a second.
+fn ticks(stat: &str) -> Option<f64> {
+    // The name before it may hold anything, blanks and brackets too.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let field = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    Some((field(11)? + field(12)?) / 100.0)
 }
 
 #[cfg(test)]

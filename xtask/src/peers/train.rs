@@ -39,6 +39,9 @@ pub(crate) struct Options {
     /// Threads of every program; by default as many as there are cores
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     threads: Option<u32>,
+    /// Let the rivals' allocator keep freed memory too, which PyTorch's does not do by itself (glibc only)
+    #[arg(long)]
+    rivals_keep_memory: bool,
 }
 
 /// Precision of forward and backward pass; weights and moments are f32.
@@ -78,7 +81,13 @@ pub(crate) fn compare(workspace: &Workspace, options: &Options) -> Result<ExitCo
     output::line(table::definitions(options, threads(options)));
     let mut fair = true;
     for precision in precisions {
-        let setup = |block| Setup { block, precision, threads: threads(options), tokens: &tokens };
+        let setup = |block| Setup {
+            block,
+            precision,
+            threads: threads(options),
+            tokens: &tokens,
+            rivals_keep_memory: options.rivals_keep_memory,
+        };
         let mut contests = Vec::new();
         for block in &blocks {
             contests.push(Contest::start(&setup(*block), &ours, &environment)?);

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::fit::{Fit, FitConfig, fit};
 use crate::independence::{Independence, independence};
 use crate::law::Family;
-use crate::mixture::optimal_shares;
+use crate::mixture::{Component, Weighing, optimise};
 use crate::objective::Objective;
 use crate::observations::Observations;
 use crate::table::Table;
@@ -35,7 +35,7 @@ fn compare_test(tally: &mut Check, name: &str, test: &Independence, json: &Value
         tally.number(&format!("{name}.{key}"), actual, &json[key], PARAMETER);
     }
     for key in ["p", "p_other"] {
-        let (actual, expected) = (test.p, json[key].as_f64());
+        let (actual, expected) = (test.p_value, json[key].as_f64());
         if let Some(expected) = expected {
             // Tail probabilities of 1e-80 are compared in their logarithm.
             let error = (actual.ln() - expected.ln()).abs();
@@ -45,7 +45,7 @@ fn compare_test(tally: &mut Check, name: &str, test: &Independence, json: &Value
     let rejects = |p: f64| p < 0.01;
     for key in ["p", "p_other"] {
         if let Some(expected) = json[key].as_f64() {
-            tally.require(rejects(test.p) == rejects(expected), || format!("{name}: p {:e}", test.p));
+            tally.require(rejects(test.p_value) == rejects(expected), || format!("{name}: p {:e}", test.p_value));
         }
     }
 }
@@ -57,15 +57,13 @@ pub(super) fn regmix(table: &Table, json: &Value, tally: &mut Check) -> Result<(
         let (own, loss) = (format!("p_{domain}"), format!("loss_{domain}"));
         let p = table.numbers(&own)?;
         let large = table.filter(|row| p[row] >= MIN_SHARE);
-        // The last other share is left out: with it the shares sum to 1.
-        let mut others: Vec<&str> = columns.iter().copied().filter(|name| *name != own).collect();
-        others.pop();
-        let test = independence(&with_shares(&large, &loss, &own, &others)?, &others)?;
+        let others: Vec<&str> = columns.iter().copied().filter(|name| *name != own).collect();
+        let test = independence(domain, &with_shares(&large, &loss, &own, &others)?, &others)?;
         tally.number(&format!("{domain}.n"), large.len() as f64, &reference["n"], PARAMETER);
         tally.number(&format!("{domain}.gamma"), test.gamma, &reference["gamma"], PARAMETER);
-        tally.number(&format!("{domain}.r2"), test.r2, &reference["r2_own"], PARAMETER);
+        tally.number(&format!("{domain}.r2"), test.r2_own, &reference["r2_own"], PARAMETER);
         let r2 = &reference["r2_with_other_shares"];
-        tally.number(&format!("{domain}.r2_with_others"), test.r2_with_others, r2, PARAMETER);
+        tally.number(&format!("{domain}.r2_with_others"), test.r2_all, r2, PARAMETER);
         compare_test(tally, domain, &test, reference);
         let law = Family::at_one_scale("").with_offset();
         let all = with_shares(table, &loss, &own, &[])?;
@@ -81,15 +79,9 @@ pub(super) fn regmix(table: &Table, json: &Value, tally: &mut Check) -> Result<(
 }
 
 /// One family's rows.
-fn family<'a>(table: &Table, name: &'a str) -> Result<(Table, Vec<String>, &'a str)> {
+fn family(table: &Table, name: &str) -> Result<Table> {
     let families = table.text("family")?;
-    let rows = table.filter(|row| families[row] == name);
-    let own = format!("p_{name}");
-    let mut others: Vec<String> =
-        shares(table).into_iter().filter(|column| *column != own).map(str::to_owned).collect();
-    others.sort();
-    others.pop();
-    Ok((rows, others, name))
+    Ok(table.filter(|row| families[row] == name))
 }
 
 /// The family law under each objective, optimal shares, and the test in the cells that the reference names.
@@ -103,7 +95,7 @@ pub(super) fn multilingual(table: &Table, json: &Value, tally: &mut Check) -> Re
         let mut fits = vec![];
         for column in shares(table) {
             let name = column.trim_start_matches("p_");
-            let (rows, _, _) = family(table, name)?;
+            let rows = family(table, name)?;
             let runs = rows.observations("loss", &[("n", "N"), ("d", "D"), ("p", "p")])?;
             let law = Family::new("");
             let fit = fit(&law, &runs, &FitConfig::new(objective))?;
@@ -112,8 +104,8 @@ pub(super) fn multilingual(table: &Table, json: &Value, tally: &mut Check) -> Re
         }
         let optimal = &json["fits"][format!("{key}_optimal_p")];
         for (target, expected) in entries(optimal) {
-            let shares = optimal_shares(&factors(&fits, target), &gammas(&fits))?;
-            for (actual, expected) in shares.iter().zip(numbers(expected)) {
+            let mixture = optimise(&components(&fits, target)?)?;
+            for (actual, expected) in mixture.shares.iter().zip(numbers(expected)) {
                 tally.close(&format!("{key}.{target}"), *actual, expected, SHARE, 1.);
             }
         }
@@ -130,17 +122,15 @@ pub(super) fn multilingual(table: &Table, json: &Value, tally: &mut Check) -> Re
     Ok(())
 }
 
-/// Factors of the objective that a key names: `sum_loss N=8.5e+07 D=5e10`, or the normalised one.
-fn factors(fits: &[Fit], target: &str) -> Vec<f64> {
+/// The sum that a key names: `sum_loss N=8.5e+07 D=5e10`, or the normalised one.
+fn components(fits: &[Fit], target: &str) -> Result<Vec<Component>> {
     let at = |mark: &str| -> Option<f64> { target.split(mark).nth(1)?.split(' ').next()?.parse().ok() };
-    match (at("N="), at("D=")) {
-        (Some(n), Some(d)) => fits.iter().map(|fit| Family::new("").scale_factor(&fit.theta, n, d)).collect(),
-        _ => vec![1.; fits.len()],
-    }
-}
-
-fn gammas(fits: &[Fit]) -> Vec<f64> {
-    fits.iter().map(|fit| fit.theta[5]).collect()
+    let (weighing, scale) = match (at("N="), at("D=")) {
+        (Some(n), Some(d)) => (Weighing::Sum, (n, d)),
+        _ => (Weighing::Normalised, (1., 1.)),
+    };
+    let law = Family::new("");
+    fits.iter().map(|fit| Component::fitted("", &law, &fit.theta, weighing, 1., scale)).collect()
 }
 
 fn compare_family(tally: &mut Check, name: &str, fit: &Fit, json: &Value) {
@@ -162,9 +152,10 @@ pub(super) fn transfer(table: &Table, json: &Value, tally: &mut Check) -> Result
 
 fn tests(table: &Table, json: &Value, key: &str, tally: &mut Check) -> Result<()> {
     for (name, reference) in entries(json) {
-        let (rows, others, _) = family(table, name)?;
-        let others: Vec<&str> = others.iter().map(String::as_str).collect();
-        let test = independence(&with_shares(&rows, "loss", "p", &others)?, &others)?;
+        let rows = family(table, name)?;
+        let own = format!("p_{name}");
+        let others: Vec<&str> = shares(table).into_iter().filter(|other| *other != own).collect();
+        let test = independence(name, &with_shares(&rows, "loss", "p", &others)?, &others)?;
         compare_test(tally, &format!("{key}.{name}"), &test, reference);
     }
     Ok(())

@@ -40,8 +40,8 @@ fn loss_and_gradients_equal_plain_cross_entropy() {
             let (hidden, head) = leaves(Kind::Float);
             let got = chunked_cross_entropy(&hidden, &head, &targets, SCALE, chunk_tokens).unwrap();
             assert_eq!((got.size(), got.kind()), (vec![], Kind::Float));
-            // A sum of 23 numbers of about 4, in f32.
-            assert!(distance(&got, &want) < 2e-5);
+            // A sum of 23 numbers of about 4, in f32, where numbers of about 80 are 8e-6 apart.
+            assert!(distance(&got, &want) < 4e-5);
             backward(&(got / 20.0)).unwrap();
             assert!(distance(&hidden.grad(), &want_hidden) < 1e-6);
             assert!(distance(&head.grad(), &want_head) < 1e-6);

@@ -38,6 +38,25 @@ fn fields_of_a_status_are_bytes() {
     assert_eq!(field(status, "VmSwap"), None);
 }
 
+#[test]
+fn processor_time_is_read_behind_the_name() {
+    let stat = "42 (a) b) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0";
+    assert_eq!(ticks(stat), Some(3.0));
+    assert_eq!(ticks("42 (sh) S 1 2"), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_that_works_takes_processor_time() {
+    let mut process = shell(
+        "echo {}; read line; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo {}; read line",
+    );
+    process.answer().unwrap();
+    let before = process.processor_seconds().unwrap();
+    process.ask("go").unwrap();
+    assert!(process.processor_seconds().unwrap() > before);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn memory_that_a_program_takes_shows_in_its_peak() {

@@ -69,6 +69,10 @@ impl Turn {
 pub(super) struct Measured {
     /// Tokens per second in each round that counts.
     pub(super) rates: Vec<f64>,
+    /// Processor time of each of those rounds, seconds, as far as the system says it.
+    pub(super) processor: Vec<f64>,
+    /// Time of each of those rounds, seconds.
+    pub(super) seconds: Vec<f64>,
     /// Of every step, the uncounted ones too.
     pub(super) losses: Vec<f64>,
     /// Peak resident memory less what was resident before the first step, bytes.
@@ -76,12 +80,20 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    pub(super) fn add(&mut self, turn: Turn, counts: bool) {
+    pub(super) fn add(&mut self, turn: Turn, processor: Option<f64>, counts: bool) {
         if counts {
             let tokens = turn.losses.len() as f64 * f64::from(BATCH_SIZE * SEQ_LEN);
             self.rates.push(tokens / turn.seconds);
+            self.seconds.push(turn.seconds);
+            self.processor.extend(processor);
         }
         self.losses.extend(turn.losses);
+    }
+
+    /// How many cores it had on average.
+    pub(super) fn cores(&self) -> Option<f64> {
+        let known = self.processor.len() == self.seconds.len() && !self.seconds.is_empty();
+        known.then(|| self.processor.iter().sum::<f64>() / self.seconds.iter().sum::<f64>())
     }
 
     /// Whether the last losses are clearly below the first: a step without a backward pass or an update shows here.
@@ -97,6 +109,7 @@ impl Runner {
     fn start(name: &'static str, command: &mut Command, setup: &Setup<'_>) -> Result<Self> {
         // Libraries that start threads of their own would have as many.
         command.env("OMP_NUM_THREADS", setup.threads.to_string()).arg(setup.json().to_string());
+        command.env_remove("RUST_BACKTRACE"); // the last line that it says is the reason
         let mut process = Process::start(name, command)?;
         let answer = process.answer()?;
         let ready = Ready::parse(&answer)
@@ -107,11 +120,13 @@ impl Runner {
     }
 
     pub(super) fn take_turn(&mut self, steps: u32, counts: bool) -> Result<()> {
+        let before = self.process.processor_seconds();
         let answer = self.process.ask(&format!("steps {steps}"))?;
+        let processor = self.process.processor_seconds().and_then(|after| Some(after - before?));
         let turn = Turn::parse(&answer, steps).with_context(|| {
             format!("{} was told to make {steps} steps and said {answer}", self.name)
         })?;
-        self.measured.add(turn, counts);
+        self.measured.add(turn, processor, counts);
         let above = |peak: u64| Some(peak.saturating_sub(self.before?));
         self.measured.memory = self.process.peak().and_then(above);
         Ok(())
@@ -129,10 +144,14 @@ pub(super) struct Contest {
 impl Contest {
     pub(super) fn start(setup: &Setup<'_>, ours: &Command, rivals: &Environment) -> Result<Self> {
         let (name, program) = setup.block.rival();
+        let mut rival = rivals.program(program);
+        if setup.rivals_keep_memory {
+            rival.env("GLIBC_TUNABLES", KEEP_MEMORY);
+        }
         Ok(Self {
             block: setup.block,
             ours: Runner::start("forerun", &mut again(ours), setup)?,
-            rival: Runner::start(name, &mut rivals.program(program), setup)?,
+            rival: Runner::start(name, &mut rival, setup)?,
         })
     }
 
@@ -143,6 +162,11 @@ impl Contest {
     /// How many times as fast we are.
     pub(super) fn speed(&self) -> Option<Spread> {
         Spread::of_ratios(&self.ours.measured.rates, &self.rival.measured.rates)
+    }
+
+    /// How many times as much processor time we take.
+    pub(super) fn processor(&self) -> Option<Spread> {
+        Spread::of_ratios(&self.ours.measured.processor, &self.rival.measured.processor)
     }
 
     /// How many times as much memory we take.
@@ -177,6 +201,9 @@ pub(super) fn unequal(rival: &str, ours: &Ready, theirs: &Ready) -> Vec<String> 
     }
     found
 }
+
+/// Tells glibc to keep what a program frees for its next allocation, as ours tells it from within.
+const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=2147483647";
 
 /// The same command once more; a `Command` cannot be cloned.
 fn again(command: &Command) -> Command {

@@ -65,6 +65,8 @@ pub(super) struct Setup<'a> {
     pub(super) precision: Precision,
     pub(super) threads: u32,
     pub(super) tokens: &'a Path,
+    /// Not told to the program: the rival gets it through its environment.
+    pub(super) rivals_keep_memory: bool,
 }
 
 impl Setup<'_> {

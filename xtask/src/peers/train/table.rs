@@ -17,21 +17,26 @@ parameters, one fused call; {threads} threads. Ours is measured once for each ri
 rivals are eager PyTorch: fused AdamW, gradients set to none, fused attention where the rival has it, no
 torch.compile.
 All programs stay alive and take turns: {rounds} rounds of {steps} steps each, one more before them to warm up, every second
-round in the opposite order. Tokens per second: the median of the rounds. Ratios: ours over the rival's in the same
-round, the median and the range. Memory: peak resident memory (VmHWM) over all steps, less what was resident
-(VmRSS) before the first step, when the model stood and the optimiser did not."
+round in the opposite order. Tokens per second: the median of the rounds. Cores: processor time over time; well
+below {threads} if the machine does other things, and then no figure counts for much. Memory: peak resident memory
+(VmHWM) over all steps, less what was resident (VmRSS) before the first step, when the model stood and the
+optimiser did not. Ratios: ours over the rival's in the same round, the median and the range.{}",
+        if options.rivals_keep_memory { KEEPS } else { "" }
     )
 }
+
+const KEEPS: &str = "\nThe rivals' allocator is told to keep freed memory, as ours is; by itself PyTorch's does not.";
 
 /// The figures of one precision.
 pub(super) fn render(precision: Precision, contests: &[Contest], products: &Products) -> String {
     let mut text = format!(
-        "{}\n  {:<8} {:<22} {:>10} {:>9} {:>8}  loss\n",
+        "{}\n  {:<8} {:<22} {:>10} {:>9} {:>6} {:>8}  loss\n",
         precision.name(),
         "block",
         "program",
         "parameters",
         "tokens/s",
+        "cores",
         "memory"
     );
     for contest in contests {
@@ -41,7 +46,11 @@ pub(super) fn render(precision: Precision, contests: &[Contest], products: &Prod
     }
     let _ = writeln!(text, "  ours over the rival's:");
     for contest in contests {
-        let _ = writeln!(text, "{}", ratios(contest.rival.name, contest.speed(), contest.memory()));
+        let _ = writeln!(
+            text,
+            "{}",
+            ratios(contest.rival.name, contest.speed(), contest.processor(), contest.memory())
+        );
     }
     let rates: Vec<String> =
         products.rates.iter().map(|(name, rate)| format!("{name} {rate:.0}")).collect();
@@ -59,21 +68,27 @@ fn row(block: &str, runner: &Runner) -> String {
     let rate = Spread::of(runner.measured.rates.iter().copied());
     let losses = &runner.measured.losses;
     format!(
-        "  {block:<8} {:<22} {:>10} {:>9} {:>8}  {} to {}",
+        "  {block:<8} {:<22} {:>10} {:>9} {:>6} {:>8}  {} to {}",
         runner.name,
         runner.ready.parameters,
         rate.map_or_else(|| "-".to_owned(), |rate| format!("{:.0}", rate.median)),
+        runner.measured.cores().map_or_else(|| "-".to_owned(), |cores| format!("{cores:.2}")),
         megabytes(runner.measured.memory),
         losses.first().map_or_else(|| "-".to_owned(), |loss| format!("{loss:.3}")),
         losses.last().map_or_else(|| "-".to_owned(), |loss| format!("{loss:.3}")),
     )
 }
 
-pub(super) fn ratios(rival: &str, speed: Option<Spread>, memory: Option<f64>) -> String {
-    let speed = speed.map_or_else(|| "not measured".to_owned(), |speed| speed.to_string());
-    let memory = memory
-        .map_or_else(|| "not measured (no /proc here)".to_owned(), |memory| format!("{memory:.2}"));
-    format!("  {rival:<22} speed {speed}, memory {memory}")
+pub(super) fn ratios(
+    rival: &str,
+    speed: Option<Spread>,
+    processor: Option<Spread>,
+    memory: Option<f64>,
+) -> String {
+    let shown = |spread: Option<Spread>| spread.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let (speed, processor) = (shown(speed), shown(processor));
+    let memory = memory.map_or_else(|| "-".to_owned(), |memory| format!("{memory:.2}"));
+    format!("  {rival:<22} speed {speed}; processor time {processor}; memory {memory}")
 }
 
 /// How much of the time the matrix products would take at the best rate that was seen.

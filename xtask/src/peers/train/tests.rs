@@ -40,9 +40,10 @@ fn a_turn_has_a_time_and_a_loss_of_every_step() {
 #[test]
 fn the_first_round_warms_up_and_is_not_counted() {
     let mut measured = Measured::default();
-    measured.add(Turn { seconds: 9.0, losses: vec![9.0, 8.8] }, false);
-    measured.add(Turn { seconds: 2.0, losses: vec![8.6, 8.4] }, true);
+    measured.add(Turn { seconds: 9.0, losses: vec![9.0, 8.8] }, Some(5.0), false);
+    measured.add(Turn { seconds: 2.0, losses: vec![8.6, 8.4] }, Some(3.0), true);
     assert_eq!(measured.rates, [2.0 * 2048.0 / 2.0]);
+    assert_eq!(measured.cores(), Some(1.5));
     assert_eq!(measured.losses, [9.0, 8.8, 8.6, 8.4]);
 }
 
@@ -76,14 +77,11 @@ fn unequal_programs_are_noticed() {
 fn ratios_are_printed_with_their_range() {
     let speed = Spread { median: 1.253, min: 1.2, max: 1.31 };
     assert_eq!(
-        table::ratios("torchscale", Some(speed), Some(0.456)),
-        "  torchscale             speed 1.25 (1.20 to 1.31), memory 0.46"
+        table::ratios("torchscale", Some(speed), Some(speed), Some(0.456)),
+        "  torchscale             speed 1.25 (1.20 to 1.31); processor time 1.25 (1.20 to 1.31); memory 0.46"
     );
-    let unknown = table::ratios("x", None, None);
-    assert!(
-        unknown.ends_with("speed not measured, memory not measured (no /proc here)"),
-        "{unknown}"
-    );
+    let unknown = table::ratios("x", None, None, None);
+    assert!(unknown.ends_with("speed -; processor time -; memory -"), "{unknown}");
 }
 
 #[test]
@@ -111,7 +109,14 @@ fn every_block_has_a_rival_that_is_there() {
     for block in Block::ALL {
         let (name, program) = block.rival();
         assert!(!name.is_empty() && root().join("xtask/peers/train").join(program).exists());
-        let setup = Setup { block, precision: Precision::Bf16, threads: 1, tokens: &root() }.json();
+        let setup = Setup {
+            block,
+            precision: Precision::Bf16,
+            threads: 1,
+            tokens: &root(),
+            rivals_keep_memory: false,
+        }
+        .json();
         assert_eq!(setup["precision"], "bf16");
         assert_eq!(setup["block"], block.name());
     }

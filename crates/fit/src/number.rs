@@ -1,0 +1,57 @@
+//! Numbers as people type them: `7B`, `1.5T`, `3e-4`.
+
+use anyhow::{Result, bail};
+
+/// Parses a number with an optional suffix K, M, B (or G), T.
+///
+/// # Errors
+/// Names the text that is no such number.
+pub fn parse(text: &str) -> Result<f64> {
+    let text = text.trim();
+    let suffixes = [('K', 1e3), ('k', 1e3), ('M', 1e6), ('B', 1e9), ('G', 1e9), ('T', 1e12)];
+    let (digits, factor) = suffixes
+        .into_iter()
+        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, factor)))
+        .unwrap_or((text, 1.));
+    match digits.parse::<f64>() {
+        Ok(value) if value.is_finite() => Ok(value * factor),
+        _ => bail!("`{text}` is no number (write 7e9, or 7B)"),
+    }
+}
+
+/// Parses `n=7B,d=1T`.
+///
+/// # Errors
+/// Names the part that is no pair of a name and a number.
+pub fn pairs(text: &str) -> Result<Vec<(String, f64)>> {
+    names(text)?.into_iter().map(|(name, value)| Ok((name, parse(&value)?))).collect()
+}
+
+/// Parses `n=params,loss=val_loss`.
+///
+/// # Errors
+/// Names the part that is no pair.
+pub fn names(text: &str) -> Result<Vec<(String, String)>> {
+    let pair = |part: &str| match part.split_once('=') {
+        Some((name, value)) if !name.trim().is_empty() && !value.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => bail!("`{part}` must be NAME=VALUE"),
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(pair).collect()
+}
+
+/// Six significant digits at most, short: for terminals.
+pub(crate) fn short(value: f64) -> String {
+    let size = value.abs();
+    if value == 0. || (1e-3..1e5).contains(&size) {
+        let decimals = (4 - size.max(1e-3).log10().floor() as i32).clamp(0, 7) as usize;
+        let text = format!("{value:.decimals$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What `fit --json` writes. Keys are stable: a new version may add some, and changes none.
+
+use forerun_scaling::mixture::Mixture;
+use serde::{Serialize, Serializer};
+
+/// A number with its uncertainty.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The value at the optimum.
+    pub estimate: f64,
+    /// Standard error: of the bootstrap draws, else asymptotic; null where the data leave it open.
+    pub se: Option<f64>,
+    /// 95 % interval `[low, high]`: percentiles of the bootstrap, else by profile likelihood; an open end is null.
+    pub ci95: Option<[f64; 2]>,
+}
+
+/// Names and values in reading order; a JSON object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(vec![])
+    }
+}
+
+impl<T> Named<T> {
+    /// The value under a name.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+
+    pub(crate) fn push(&mut self, name: impl Into<String>, value: T) {
+        self.0.push((name.into(), value));
+    }
+}
+
+impl<T: Serialize> Serialize for Named<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// A point that was left out.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DroppedRow {
+    /// Family or domain; absent where there is one fit.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub part: String,
+    /// Row of the table, counted from 1 without the header.
+    pub row: usize,
+    /// Its loss or learning rate.
+    pub target: f64,
+    /// Why.
+    pub reason: String,
+}
+
+/// A prediction that was asked for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Family or domain; absent where there is one fit.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub part: String,
+    /// Where.
+    pub inputs: Named<f64>,
+    /// What, with its interval.
+    #[serde(flatten)]
+    pub value: Estimate,
+}
+
+/// A local optimum that the search found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OptimumFound {
+    /// Family or domain; absent where there is one fit.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub part: String,
+    /// Its objective.
+    pub objective: f64,
+    /// Starts that ended there.
+    pub starts: usize,
+}
+
+/// A mixture and the samplers that it is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MixtureFound {
+    /// What it makes small, in words.
+    pub objective: String,
+    /// The shares, with intervals.
+    pub shares: Named<Estimate>,
+    /// The weighted sum there.
+    pub value: f64,
+    /// The weighted sum of other samplers.
+    pub others: Named<f64>,
+}
+
+/// The test of independence of one family.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct IndependenceFound {
+    /// The statistic.
+    pub f: f64,
+    /// Degrees of freedom.
+    pub df: [usize; 2],
+    /// Its p-value.
+    pub p: f64,
+    /// Corrected for the number of families (Holm).
+    pub p_holm: f64,
+    /// The other share with the largest effect on the logarithm of the loss, and that effect.
+    pub strongest: Option<(String, f64)>,
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FitOutput {
+    /// The law, as `--law` calls it.
+    pub law: String,
+    /// The objective, as `--objective` calls it.
+    pub objective: String,
+    /// Its value, a sum over points and parts.
+    pub objective_value: f64,
+    /// Points that were fitted, over all parts.
+    pub n_points: usize,
+    /// Points that were left out.
+    pub dropped: Vec<DroppedRow>,
+    /// Parameters by the literature's names; with several parts, `NAME_PART`.
+    pub params: Named<Estimate>,
+    /// What follows from them: `a`, `b`, `G`, `n_opt(C)`, `d_opt(C)`, `loss_opt(C)`, `lr_opt`.
+    pub derived: Named<Estimate>,
+    /// Optimal mixtures.
+    pub mixtures: Vec<MixtureFound>,
+    /// Tests of independence, by family.
+    pub independence: Named<IndependenceFound>,
+    /// What `--predict` asked for.
+    pub predictions: Vec<Prediction>,
+    /// How intervals were made: `bootstrap-pairs`, `bootstrap-residual`, `bootstrap-cluster`, `profile-likelihood`.
+    pub interval_method: String,
+    /// Bootstrap draws that count.
+    pub draws: usize,
+    /// Starts of the search, over all parts.
+    pub starts: usize,
+    /// Distinct optima that they ended at, best first, part by part.
+    pub optima: Vec<OptimumFound>,
+    /// What a reader must know.
+    pub warnings: Vec<String>,
+    /// How the table was read.
+    pub notes: Vec<String>,
+}
+
+impl FitOutput {
+    pub(crate) fn mixture(objective: &str, names: &[String], mixture: &Mixture, shares: Vec<Estimate>) -> MixtureFound {
+        MixtureFound {
+            objective: objective.to_owned(),
+            shares: Named(names.iter().cloned().zip(shares).collect()),
+            value: mixture.objective,
+            others: Named::default(),
+        }
+    }
+}

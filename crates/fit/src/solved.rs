@@ -1,0 +1,76 @@
+//! Fits with what intervals are made from.
+
+use anyhow::Result;
+use forerun_runs::seed::Seed;
+use forerun_scaling::law::Scale;
+use forerun_scaling::{
+    Bootstrap, BootstrapConfig, Fit, FitConfig, Quantity, Resampling, bootstrap, fit, profile,
+};
+
+use crate::output::Estimate;
+use crate::problem::{Part, Problem};
+
+/// A part with its fit.
+pub(crate) struct Solved<'a> {
+    pub(crate) part: &'a Part,
+    pub(crate) config: FitConfig,
+    pub(crate) fit: Fit,
+    pub(crate) bootstrap: Option<Bootstrap>,
+}
+
+/// Draws that were asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Draws {
+    pub(crate) n: usize,
+    pub(crate) resampling: Resampling,
+    pub(crate) seed: u64,
+}
+
+/// Fits every part; the same draws for all of them, so that draw k of one family goes with draw k of another.
+pub(crate) fn solve<'a>(problem: &'a Problem, config: &FitConfig, draws: Draws) -> Result<Vec<Solved<'a>>> {
+    let config = problem.constrain(config.clone());
+    let solve = |part: &'a Part| {
+        let fit = fit(part.law.as_ref(), &part.observations, &config)?;
+        let bootstrap = match draws.n {
+            0 => None,
+            n => {
+                let settings = BootstrapConfig { n_draws: n, resampling: draws.resampling, ..BootstrapConfig::default() };
+                let mut rng = Seed::new(draws.seed).stream("fit/bootstrap");
+                let law = part.law.as_ref();
+                Some(bootstrap(law, &part.observations, &config, &fit, &settings, &mut rng)?)
+            }
+        };
+        Ok(Solved { part, config: config.clone(), fit, bootstrap })
+    };
+    problem.parts.iter().map(solve).collect()
+}
+
+impl Solved<'_> {
+    /// A quantity with standard error and interval: from the draws if there are any, else by profile likelihood.
+    pub(crate) fn estimate(&self, quantity: &Quantity) -> Estimate {
+        let estimate = quantity.natural(&self.fit.theta);
+        if let Some(bootstrap) = &self.bootstrap {
+            let summary = bootstrap.summary(quantity);
+            let ends = [summary.ci95.low, summary.ci95.high];
+            return Estimate { estimate, se: Some(summary.se), ci95: Some(ends) };
+        }
+        let law = self.part.law.as_ref();
+        let profile = profile(law, &self.part.observations, &self.config, &self.fit, quantity, 0.95);
+        let ci95 = profile.ok().map(|profile| [profile.interval.low, profile.interval.high]);
+        Estimate { estimate, se: self.standard_error(quantity), ci95 }
+    }
+
+    /// Asymptotic, of the natural value.
+    fn standard_error(&self, quantity: &Quantity) -> Option<f64> {
+        let covariance = self.fit.covariance.as_ref()?;
+        let gradient = quantity.gradient(&self.fit.theta);
+        let indices = || 0..gradient.len();
+        let pairs = indices().flat_map(|i| indices().map(move |j| (i, j)));
+        let variance: f64 = pairs.map(|(i, j)| gradient[i] * covariance[[i, j]] * gradient[j]).sum();
+        let se = variance.max(0.).sqrt();
+        Some(match quantity.scale() {
+            Scale::Linear => se,
+            Scale::Log => se * quantity.natural(&self.fit.theta),
+        })
+    }
+}
