@@ -1,4 +1,4 @@
-//! Integration tests: the golden checker as a command, and stacks of decoders in the training loop.
+//! Integration tests: the programs of this package as commands. and stacks of decoders in the training loop.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,4 +8,5 @@
 )]
 
 mod golden;
+mod peers;
 mod stack;

@@ -20,23 +20,27 @@ const VOCAB: i64 = 13;
 const SEQ_LEN: usize = 8;
 const STEPS: u64 = 50;
 
-struct Language<'a>(&'a Decoder);
+struct Language<'a> {
+    decoder: &'a Decoder,
+    op_by_op: bool,
+}
 
 impl Model for Language<'_> {
     fn parameters(&self) -> &Parameters {
-        self.0.parameters()
+        self.decoder.parameters()
     }
     fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
-        Ok(self.0.hidden(tokens, &Forward { train: pass.train, ..Forward::default() })?)
+        let options = Forward { train: pass.train, op_by_op: self.op_by_op, ..Forward::default() };
+        Ok(self.decoder.hidden(tokens, &options)?)
     }
     fn head(&self) -> &Tensor {
-        self.0.head()
+        self.decoder.head()
     }
     fn logit_scale(&self) -> f64 {
-        self.0.logit_scale()
+        self.decoder.logit_scale()
     }
     fn flops_per_token(&self, seq_len: i64) -> f64 {
-        flops_per_token(self.0.config(), seq_len)
+        flops_per_token(self.decoder.config(), seq_len)
     }
 }
 
@@ -115,8 +119,9 @@ fn decoders(config: &DecoderConfig) -> Vec<Decoder> {
     specs().into_iter().map(draw).collect()
 }
 
-/// Largest differences of losses and of weights between the stack and its members one by one.
-fn differences(config: &DecoderConfig) -> (f64, f64) {
+/// Largest differences of losses and of weights between the stack, op by op or with fused blocks, and its members one
+/// by one, always op by op.
+fn differences(config: &DecoderConfig, op_by_op: bool) -> (f64, f64) {
     tch::set_num_threads(1);
     let folder = tempfile::tempdir().unwrap();
     let models = decoders(config);
@@ -124,7 +129,7 @@ fn differences(config: &DecoderConfig) -> (f64, f64) {
     let mut rows = specs().map(|(_, seed, _)| Rows(seed));
     let data = StackData::Own(rows.iter_mut().map(|rows| rows as &mut dyn Sequences).collect());
     let members = specs().map(|(lr, _, _)| Member { lr });
-    let (language, mut losses) = (Language(&stack), Losses::default());
+    let (language, mut losses) = (Language { decoder: &stack, op_by_op }, Losses::default());
     let path = folder.path();
     let outcome =
         train_stack(&language, data, None, &training(), &members, path, &mut losses).unwrap();
@@ -135,7 +140,8 @@ fn differences(config: &DecoderConfig) -> (f64, f64) {
         let mut training = training();
         training.optimiser.lr = lr;
         let (mut alone, mut rows) = (Losses::default(), Rows(seed));
-        train(&Language(model), &mut rows, None, &training, path, &mut alone).unwrap();
+        let language = Language { decoder: model, op_by_op: true };
+        train(&language, &mut rows, None, &training, path, &mut alone).unwrap();
         assert!(alone.0[0].len() as u64 == STEPS && losses.0[i].len() as u64 == STEPS);
         assert!(alone.0[0][49] < 0.9 * alone.0[0][0], "it learns: {:?}", alone.0[0]);
         for (a, b) in losses.0[i].iter().zip(&alone.0[0]) {
@@ -159,15 +165,18 @@ fn rotates(config: &DecoderConfig) -> bool {
 }
 
 fn check(config: &DecoderConfig) {
-    let (losses, weights) = differences(config);
-    println!(
-        "{:?} {:?} {:?}: {losses:e} {weights:e}",
-        config.norm, config.norm_kind, config.positions
-    );
-    // f32 products summed in another order: 1e-7 relative an update. Fifty updates of Adam, which divides by the size
-    // of the gradient, amplify it; weights have moved by 0.1 to 0.3.
-    assert!(losses < 1e-4, "{config:?}: losses differ by {losses}");
-    assert!(weights < 2e-3, "{config:?}: weights differ by {weights}");
+    for op_by_op in [true, false] {
+        let (losses, weights) = differences(config, op_by_op);
+        // f32 products summed in another order: 1e-7 relative an update. Fifty updates of Adam, which divides by the
+        // size of the gradient, amplify it; weights have moved by 0.1 to 0.3.
+        let which = format!("{config:?}, op by op {op_by_op}");
+        assert!(losses < 1e-4, "{which}: losses differ by {losses}");
+        assert!(weights < 2e-3, "{which}: weights differ by {weights}");
+        eprintln!(
+            "{losses:.1e} {weights:.1e} {op_by_op} {:?} {:?} {:?}",
+            config.norm, config.norm_kind, config.positions
+        );
+    }
 }
 
 fn check_positions(norm: NormPlacement, norm_kind: NormKind) {

@@ -33,7 +33,8 @@ impl Bench {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let model = Decoder::new(config, &mut rng, Device::Cpu).unwrap();
         let tokens = [1, 2].map(|step| {
-            let ids = Tensor::arange(shape[0] * shape[1], (Kind::Int64, Device::Cpu)) * (7919 * step);
+            let ids =
+                Tensor::arange(shape[0] * shape[1], (Kind::Int64, Device::Cpu)) * (7919 * step);
             ids.remainder(config.vocab_size).view(shape)
         });
         let like = |make: fn(&Tensor) -> Tensor| {
@@ -95,7 +96,8 @@ impl Bench {
         let gradients: Vec<&Tensor> = gradients.iter().collect();
         let _ = global_norm(&gradients).unwrap();
         let hyper = AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1 };
-        let [mean, square, steps] = self.moments.each_ref().map(|list| list.iter().collect::<Vec<_>>());
+        let [mean, square, steps] =
+            self.moments.each_ref().map(|list| list.iter().collect::<Vec<_>>());
         adamw_step(&hyper, &parameters, &gradients, &mean, &square, &steps).unwrap();
     }
 }

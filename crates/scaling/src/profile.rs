@@ -96,8 +96,7 @@ pub fn profile(
     let prepared = Prepared::new(law, observations, config)?;
     let problem = prepared.problem(law, fit.objective);
     let cut = normal_quantile(0.5 + 0.5 * level).powi(2);
-    let mut ws = Workspace::default();
-    ws.free = prepared.map.reduce(&fit.theta);
+    let mut ws = Workspace::from(&prepared.map.reduce(&fit.theta));
     let deviance = Deviance::new(fit, &prepared.weights);
     let curvature = curvature(&problem, &mut ws, fit, quantity)?;
     let mut walk = Walk {

@@ -52,9 +52,13 @@ fn members(config: &DecoderConfig, n: u64) -> Vec<Decoder> {
 }
 
 /// Logits, and the gradient of their mean square by parameter.
-fn logits_and_gradients(model: &Decoder, text: &Tensor, mask: Mask) -> (Tensor, Vec<Tensor>) {
+fn logits_and_gradients(
+    model: &Decoder,
+    text: &Tensor,
+    options: &Forward,
+) -> (Tensor, Vec<Tensor>) {
     model.parameters().zero_grad();
-    let logits = model.logits(text, &Forward { mask, ..Forward::default() }).unwrap();
+    let logits = model.logits(text, options).unwrap();
     let n = model.n_members() as i64;
     let losses = logits.view([n, -1]).square().mean_dim([1_i64].as_slice(), false, Kind::Float);
     backward(&losses.sum(Kind::Float)).unwrap();
@@ -67,15 +71,16 @@ proptest! {
 
     #[test]
     fn logits_and_gradients_are_those_of_the_members(
-        config in configs(), seed in 0_u64..1000, mask in prop::sample::select(all_masks()),
+        config in configs(), seed in 0_u64..1000, mask in prop::sample::select(all_masks()), op_by_op: bool,
     ) {
+        let options = Forward { mask, op_by_op, ..Forward::default() };
         let models = members(&config, 3);
         let stack = Decoder::stack(&models).unwrap();
         let texts: Vec<Tensor> = (0..3).map(|i| tokens(2, 9, 29, &mut rng(seed + i))).collect();
-        let (logits, gradients) = logits_and_gradients(&stack, &Tensor::cat(&texts, 0), mask);
+        let (logits, gradients) = logits_and_gradients(&stack, &Tensor::cat(&texts, 0), &options);
         for (i, (model, text)) in models.iter().zip(&texts).enumerate() {
             let i = i as i64;
-            let (own, own_gradients) = logits_and_gradients(model, text, mask);
+            let (own, own_gradients) = logits_and_gradients(model, text, &options);
             // The same sums in another order, through two layers of f32 activations of size 3.
             prop_assert!(max_diff(&logits.narrow(0, 2 * i, 2), &own) < 5e-5);
             for (parameter, (all, one)) in
@@ -90,11 +95,12 @@ proptest! {
 
     #[test]
     fn what_is_not_a_number_in_one_member_leaves_the_others_as_they_are(
-        config in configs(), seed in 0_u64..1000,
+        config in configs(), seed in 0_u64..1000, op_by_op: bool,
     ) {
+        let options = Forward { op_by_op, ..Forward::default() };
         let text = tokens(6, 9, 29, &mut rng(seed));
         let run = |models: &[Decoder]| {
-            logits_and_gradients(&Decoder::stack(models).unwrap(), &text, Mask::Causal)
+            logits_and_gradients(&Decoder::stack(models).unwrap(), &text, &options)
         };
         let mut models = members(&config, 3);
         let (logits, gradients) = run(&models);
@@ -137,15 +143,19 @@ proptest! {
 
 #[test]
 fn under_bf16_autocast_a_stack_stays_close_to_its_members() {
-    for positions in all_positions() {
+    for (positions, op_by_op) in all_positions()
+        .into_iter()
+        .flat_map(|positions| [(positions.clone(), false), (positions, true)])
+    {
+        let options = Forward { op_by_op, ..Forward::default() };
         for norm_kind in [NormKind::LayerNorm, NormKind::RmsNorm] {
             let config = DecoderConfig { positions: positions.clone(), norm_kind, ..tiny() };
             let models = members(&config, 2);
             let stack = Decoder::stack(&models).unwrap();
             let text = tokens(4, 12, 29, &mut rng(2));
-            let (exact, _) = logits_and_gradients(&stack, &text, Mask::Causal);
+            let (exact, _) = logits_and_gradients(&stack, &text, &options);
             let _autocast = Autocast::enable(CPU, Kind::BFloat16).unwrap();
-            let (narrow, gradients) = logits_and_gradients(&stack, &text, Mask::Causal);
+            let (narrow, gradients) = logits_and_gradients(&stack, &text, &options);
             let diff = max_diff(&exact, &narrow);
             // Two layers of bf16 products (8 bits) under logits of size 4.
             assert!(diff > 0.0 && diff < 0.15, "{positions:?} {norm_kind:?}: {diff}");
@@ -275,7 +285,8 @@ fn activation_checkpointing_changes_no_gradient_of_a_stack() {
     let run = |activation_checkpointing| {
         forerun_tensors::seed_generator(3);
         stack.parameters().zero_grad();
-        let options = Forward { train: true, activation_checkpointing, ..Forward::default() };
+        let options =
+            Forward { train: true, activation_checkpointing, op_by_op: true, ..Forward::default() };
         backward(&stack.logits(&text, &options).unwrap().square().mean(Kind::Float)).unwrap();
         stack.parameters().iter().map(|p| p.tensor.grad().copy()).collect::<Vec<_>>()
     };

@@ -16,8 +16,8 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn into_rows(self) -> Vec<Row> {
         let names = self.names;
-        let row = |cells: Vec<String>| names.iter().cloned().zip(cells.iter().map(|cell| value(cell)));
-        self.cells.into_iter().map(|cells| row(cells).collect()).collect()
+        let row = |cells: &Vec<String>| names.iter().cloned().zip(cells.iter().map(|cell| value(cell))).collect();
+        self.cells.iter().map(row).collect()
     }
 }
 

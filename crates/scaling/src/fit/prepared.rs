@@ -36,11 +36,6 @@ impl Prepared {
         }
     }
 
-    /// Sum of the weights: how many points there are, a duplicate counted as a weight of 2.
-    pub(crate) fn total_weight(&self) -> f64 {
-        self.weights.iter().sum()
-    }
-
     pub(crate) fn select(&self, points: &[usize]) -> Self {
         let pick = |values: &[f64]| points.iter().map(|&i| values[i]).collect();
         let pick_index = |values: &[usize]| -> Vec<usize> { points.iter().map(|&i| values[i]).collect() };

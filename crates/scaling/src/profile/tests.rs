@@ -1,1 +1,119 @@
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+use rand_distr::{Distribution, StandardNormal};
 
+use super::*;
+use crate::fit::fit;
+use crate::law::{Chinchilla, PowerLaw, internal, predict};
+use crate::objective::Constraint;
+use crate::units::Flops;
+
+fn noisy(clean: Vec<f64>, noise: f64, seed: u64) -> Vec<f64> {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let error = |y: f64| {
+        let error: f64 = StandardNormal.sample(&mut rng);
+        y * (noise * error).exp()
+    };
+    clean.into_iter().map(error).collect()
+}
+
+fn line(seed: u64) -> Observations {
+    let x: Vec<f64> = (0..30).map(|i| 10_f64.powf(0.1 * f64::from(i))).collect();
+    let y = noisy(x.iter().map(|x| 5. * x.powf(-0.3)).collect(), 0.02, seed);
+    Observations::new("y", y).with_input("x", x)
+}
+
+fn runs(seed: u64) -> Observations {
+    let law = Chinchilla::new();
+    let theta = internal(&law, &[480., 2100., 1.8, 0.35, 0.37]);
+    let (mut n, mut d, mut loss) = (vec![], vec![], vec![]);
+    for params in [3e7, 1e8, 4e8, 1.6e9, 6.4e9] {
+        for tokens in [1e9, 4e9, 1.6e10, 6.4e10, 2.56e11] {
+            loss.push(predict(&law, &theta, &[("n", params), ("d", tokens)]).unwrap());
+            n.push(params);
+            d.push(tokens);
+        }
+    }
+    Observations::new("loss", noisy(loss, 0.004, seed)).with_input("n", n).with_input("d", d)
+}
+
+#[test]
+fn a_straight_lines_profile_is_the_closed_form() {
+    let (law, runs) = (PowerLaw::pure("x"), line(1));
+    let config = FitConfig::new(Objective::NlsLog);
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let quantity = Quantity::parameter(&law, "alpha").unwrap();
+    let profile = profile(&law, &runs, &config, &fitted, &quantity, 0.95).unwrap();
+    // RSS(alpha) / RSS_min = 1 + (alpha - best)² / (28 se²), and n ln of it is the cut.
+    let se = fitted.standard_errors()[1];
+    let half = se * (28. * ((profile.cut / 30.).exp() - 1.)).sqrt();
+    assert!((profile.cut - 3.841_458_820_694_124).abs() < 1e-12);
+    assert!((profile.interval.low - (profile.estimate - half)).abs() < 1e-6 * half, "{profile:?}");
+    assert!((profile.interval.high - (profile.estimate + half)).abs() < 1e-6 * half);
+    assert!(!profile.open_low && !profile.open_high);
+}
+
+#[test]
+fn ends_are_where_a_fit_with_the_parameter_held_meets_the_cut() {
+    let (law, runs) = (Chinchilla::new(), runs(2));
+    for objective in [Objective::NlsLog, Objective::Nls, Objective::HUBER, Objective::Lad] {
+        let config = FitConfig::new(objective);
+        let fitted = fit(&law, &runs, &config).unwrap();
+        let deviance = Deviance::new(&fitted, &vec![1.; runs.len()]);
+        for name in ["alpha", "E"] {
+            let quantity = Quantity::parameter(&law, name).unwrap();
+            let profile = profile(&law, &runs, &config, &fitted, &quantity, 0.9).unwrap();
+            for end in [profile.interval.low, profile.interval.high] {
+                let mut held = config.clone();
+                held.constraints = vec![Constraint::Fixed(name.into(), end)];
+                let value = fit(&law, &runs, &held).unwrap().objective_value;
+                let at = deviance.of(value, fitted.objective_value);
+                // Absolute deviations are smoothed a little on the way; the others are exact.
+                let limit = if objective == Objective::Lad { 0.02 } else { 1e-5 };
+                assert!((at / profile.cut - 1.).abs() < limit, "{objective:?} {name}: {at} {}", profile.cut);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_users_need_has_intervals_too() {
+    let (law, runs) = (Chinchilla::new(), runs(3));
+    let config = FitConfig::new(Objective::NlsLog);
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let inside = Quantity::prediction(&law, &[("n", 1e9), ("d", 2e10)]).unwrap();
+    let outside = Quantity::prediction(&law, &[("n", 1e12), ("d", 1e13)]).unwrap();
+    let size = Quantity::optimal_params(Flops(1e24));
+    let [inside, outside, size] = [inside, outside, size]
+        .map(|quantity| profile(&law, &runs, &config, &fitted, &quantity, 0.95).unwrap());
+    assert!(inside.interval.contains(inside.estimate) && size.interval.contains(size.estimate));
+    let relative = |profile: &Profile| profile.interval.width() / profile.estimate;
+    assert!(relative(&inside) < 0.01 && relative(&outside) > 3. * relative(&inside));
+    assert!(size.points.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+}
+
+#[test]
+fn an_end_that_the_data_leave_open_is_open() {
+    // Losses that hardly bend: the floor may as well be zero.
+    let law = PowerLaw::with_floor("x");
+    let x: Vec<f64> = (0..12).map(|i| 10_f64.powf(0.1 * f64::from(i))).collect();
+    let y = noisy(x.iter().map(|x| 0.05 + 3. * x.powf(-0.1)).collect(), 0.003, 4);
+    let runs = Observations::new("y", y).with_input("x", x);
+    let config = FitConfig::new(Objective::NlsLog);
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let floor = Quantity::parameter(&law, "E").unwrap();
+    match profile(&law, &runs, &config, &fitted, &floor, 0.95) {
+        Ok(profile) => assert!(profile.open_low && profile.interval.low == 0., "{profile:?}"),
+        Err(error) => assert!(error.to_string().contains("is not identified"), "{error}"),
+    }
+}
+
+#[test]
+fn a_level_outside_its_range_is_refused() {
+    let (law, runs) = (PowerLaw::pure("x"), line(1));
+    let config = FitConfig::default();
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let quantity = Quantity::parameter(&law, "alpha").unwrap();
+    let error = profile(&law, &runs, &config, &fitted, &quantity, 95.).unwrap_err();
+    assert_eq!(error.to_string(), "level must be between 0 and 1, got 95");
+}

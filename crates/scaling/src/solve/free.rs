@@ -83,24 +83,6 @@ impl FreeMap {
         map
     }
 
-    /// The same map with one more parameter held at `theta`, in the solver's scale.
-    pub(crate) fn holding(&self, index: usize, theta: f64) -> Self {
-        let mut map = self.clone();
-        if let Slot::Free(gone) = map.slots[index] {
-            for slot in &mut map.slots {
-                *slot = match *slot {
-                    Slot::Free(k) if k == gone => Slot::Fixed(theta),
-                    Slot::Free(k) if k > gone => Slot::Free(k - 1),
-                    slot => slot,
-                };
-            }
-            map.lower.remove(gone);
-            map.upper.remove(gone);
-            map.is_identity = false;
-        }
-        map
-    }
-
     pub(crate) fn n_free(&self) -> usize {
         self.lower.len()
     }

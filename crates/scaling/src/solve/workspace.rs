@@ -35,6 +35,13 @@ pub(crate) struct Workspace {
     level_target: Vec<f64>,
 }
 
+impl From<&Vec<f64>> for Workspace {
+    /// One that starts at these free parameters.
+    fn from(free: &Vec<f64>) -> Self {
+        Self { free: free.clone(), ..Self::default() }
+    }
+}
+
 impl Workspace {
     /// Makes room; allocates only where a problem is larger than all before.
     pub(crate) fn resize(&mut self, problem: &Problem) {

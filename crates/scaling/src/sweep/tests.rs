@@ -9,7 +9,8 @@ fn sweep() -> [Vec<f64>; 4] {
             let best = 1e-3 * (n / 1e8_f64).powf(-0.2) * (d / 1e9_f64).powf(-0.3);
             for i in -3..=3 {
                 let lr = 1e-3 * 2_f64.powi(i);
-                let loss = 2.5 + 0.02 * (lr / best).ln().powi(2);
+                let noise = 1e-6 * f64::from((7 * i + columns[0].len() as i32 * 13) % 11);
+                let loss = 2.5 + 0.02 * (lr / best).ln().powi(2) + noise;
                 columns.iter_mut().zip([n, d, lr, loss]).for_each(|(column, value)| column.push(value));
             }
         }
@@ -27,12 +28,12 @@ fn read(columns: &[Vec<f64>; 4]) -> Vec<SweepCell> {
 fn cells_give_the_law_back() {
     let cells = read(&sweep());
     assert_eq!(cells.len(), 6);
-    assert!((curvature(&cells).unwrap() - 0.02).abs() < 1e-10);
+    assert!((curvature(&cells).unwrap() - 0.02).abs() < 1e-5);
     let optima = optima(&cells).unwrap();
     let law = horizon_law(&optima, CountUnit::Billions).unwrap();
     let fit = crate::fit(&law, &optima, &crate::FitConfig::new(crate::Objective::NlsLog)).unwrap();
-    assert!((fit.value("alpha").unwrap() - 0.2).abs() < 1e-9);
-    assert!((fit.value("beta").unwrap() - 0.3).abs() < 1e-9);
+    assert!((fit.value("alpha").unwrap() - 0.2).abs() < 1e-3);
+    assert!((fit.value("beta").unwrap() - 0.3).abs() < 1e-3);
 }
 
 #[test]

@@ -1,23 +1,29 @@
-//! Sums over a row: in as many partial sums as fit two of the widest registers, added up pairwise at the end, so that
-//! the compiler may vectorise and every processor adds in the same order.
+//! Sums over a row: sixteen partial sums side by side, added up by halves at the end, so that the compiler may
+//! vectorise and every processor adds in the same order.
+
+use std::hint::black_box;
 
 use super::element::Element;
 use super::machine::Machine;
 use super::math::fma;
 
-const LANES: usize = 32;
+const LANES: usize = 16;
+
+type Lanes = [f32; LANES];
 
 /// Their sum, by halves.
 #[inline(always)]
-fn fold(mut lanes: [f32; LANES]) -> f32 {
-    let mut n = LANES / 2;
-    while n > 0 {
-        for i in 0..n {
-            lanes[i] += lanes[i + n];
-        }
-        n /= 2;
+fn fold(lanes: &Lanes) -> f32 {
+    // Or else the compiler lets this tree of sums decide how it keeps the lanes in the loop before: in pairs.
+    let lanes = black_box(lanes);
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
     }
-    lanes[0]
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 #[inline(always)]
@@ -32,7 +38,7 @@ pub(super) fn sum<X: Element>(x: &[X]) -> f32 {
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane += x.get();
     }
-    fold(lanes)
+    fold(&lanes)
 }
 
 /// Sum of `(x - mean)^2`.
@@ -50,7 +56,7 @@ pub(super) fn centred_square<M: Machine, X: Element>(x: &[X], mean: f32) -> f32 
         let centred = x.get() - mean;
         *lane = fma::<M>(centred, centred, *lane);
     }
-    fold(lanes)
+    fold(&lanes)
 }
 
 /// Sums of `dy * weight` and of `dy * weight * (x - mean)`.
@@ -72,13 +78,12 @@ pub(super) fn dot<M: Machine, D: Element, X: Element>(
             centred[i] = fma::<M>(g, x[i].get() - mean, centred[i]);
         }
     }
-    let lanes = plain.iter_mut().zip(&mut centred);
-    for ((lane, (dy, weight)), x) in lanes.zip(dy_rest.iter().zip(weight_rest)).zip(x_rest) {
+    for (i, ((dy, weight), x)) in dy_rest.iter().zip(weight_rest).zip(x_rest).enumerate() {
         let g = dy.get() * weight;
-        *lane.0 += g;
-        *lane.1 = fma::<M>(g, x.get() - mean, *lane.1);
+        plain[i] += g;
+        centred[i] = fma::<M>(g, x.get() - mean, centred[i]);
     }
-    [fold(plain), fold(centred)]
+    [fold(&plain), fold(&centred)]
 }
 
 /// The largest of `scale * x`, NaN apart; minus infinity for an empty row.
@@ -96,8 +101,8 @@ pub(super) fn largest<X: Element>(x: &[X], scale: f32) -> f32 {
         let x = scale * x.get();
         *lane = if x > *lane { x } else { *lane };
     }
-    let mut most = lanes[0];
-    for lane in lanes {
+    let mut most = f32::NEG_INFINITY;
+    for &lane in black_box(&lanes) {
         most = if lane > most { lane } else { most };
     }
     most

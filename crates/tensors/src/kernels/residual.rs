@@ -146,8 +146,19 @@ struct AddUp<'a, X> {
 impl<X: Element> Job for AddUp<'_, X> {
     #[inline(always)]
     fn run<M: Machine>(self) {
-        for row in self.part.rows {
-            accumulate(self.sums, self.x.row(row));
+        // Four rows for each time that the sums are read and written.
+        let Self { x, part, sums } = self;
+        let n = sums.len();
+        let mut row = part.rows.start;
+        while row + 4 <= part.rows.end {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &x.row(row + i)[..n]);
+            for i in 0..n {
+                sums[i] += (a[i].get() + b[i].get()) + (c[i].get() + d[i].get());
+            }
+            row += 4;
+        }
+        for row in row..part.rows.end {
+            accumulate(sums, x.row(row));
         }
     }
 }

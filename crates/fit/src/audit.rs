@@ -1,0 +1,124 @@
+//! `audit-lr`: was this learning rate right?
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use forerun_runs::atomic::write_json;
+use forerun_scaling::audit::{Audit, BestLr, PUBLISHED, PublishedLr, Target, audit, predict_fitted};
+use forerun_scaling::parabola::ParabolaConfig;
+use forerun_scaling::sweep;
+use forerun_scaling::units::{Params, Tokens};
+use forerun_scaling::{FitConfig, Objective, fit};
+
+use crate::data::{self, Columns};
+use crate::number::{parse, short};
+use crate::problem::{LawName, Problem, Reading};
+use crate::render::wrap;
+
+/// Compare a run's peak learning rate with the best one: from your own sweep, or from a published law.
+#[derive(Args, Debug)]
+pub(crate) struct AuditArguments {
+    /// Parameters: 7B, 405M
+    #[arg(long, value_parser = parse_clap)]
+    n: f64,
+    /// Tokens of training: 1T
+    #[arg(long, value_parser = parse_clap)]
+    d: f64,
+    /// The peak learning rate that was used
+    #[arg(long, value_parser = parse_clap)]
+    lr: f64,
+    /// Batch, in the unit of the sweep's column
+    #[arg(long, value_parser = parse_clap)]
+    batch: Option<f64>,
+    /// Your sweep: columns d, lr, loss, and n and batch where they vary
+    #[arg(long, value_name = "FILE", conflicts_with = "law")]
+    data: Option<PathBuf>,
+    /// Names of columns: d=tokens,lr=peak_lr
+    #[arg(long, value_name = "NAME=COLUMN,…")]
+    columns: Option<String>,
+    /// A published law, where there is no sweep; its constants are second-hand
+    #[arg(long, value_name = "NAME", default_value = "bjorck-2024")]
+    law: String,
+    /// Curvature of the loss in ln lr, nats: loss = best + curvature · ln(lr / best)² [default: that of the sweep]
+    #[arg(long, value_parser = parse_clap)]
+    curvature: Option<f64>,
+    /// Write the answer as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+pub(crate) fn parse_clap(text: &str) -> Result<f64, String> {
+    parse(text).map_err(|error| error.to_string())
+}
+
+/// Does it; the text for the terminal.
+pub(crate) fn run(arguments: &AuditArguments) -> Result<String> {
+    let target = Target { n: Params(arguments.n), d: Tokens(arguments.d), batch: arguments.batch };
+    let (best, curvature) = match &arguments.data {
+        Some(_) => from_sweep(arguments, &target)?,
+        None => (published(&arguments.law)?.predict(&target), None),
+    };
+    let found = audit(best, arguments.lr, arguments.curvature.or(curvature))?;
+    if let Some(path) = &arguments.json {
+        write_json(path, &found)?;
+    }
+    Ok(words(&found, arguments))
+}
+
+fn published(name: &str) -> Result<PublishedLr> {
+    let names = || PUBLISHED.map(|law| law.name).join(", ");
+    PublishedLr::by_name(name).with_context(|| format!("no published law `{name}`; there are {}", names()))
+}
+
+fn from_sweep(arguments: &AuditArguments, target: &Target) -> Result<(BestLr, Option<f64>)> {
+    let path = arguments.data.as_ref().context("no sweep")?;
+    let reading = Reading {
+        columns: Columns::parse(arguments.columns.as_deref())?,
+        offset: false,
+        parabola: ParabolaConfig::default(),
+    };
+    let problem = Problem::new(LawName::LrHorizon, &data::load(path)?, &reading)?;
+    let part = &problem.parts[0];
+    let Some(law) = &part.horizon else { bail!("`{}` is no sweep", path.display()) };
+    let fitted = fit(law, &part.observations, &FitConfig::new(Objective::NlsLog))?;
+    Ok((predict_fitted(law, &fitted, target)?, sweep::curvature(&problem.cells)))
+}
+
+fn words(found: &Audit, arguments: &AuditArguments) -> String {
+    let range = |interval: Option<forerun_scaling::Interval>| match interval {
+        Some(interval) => format!(" (95 %: {} .. {})", short(interval.low), short(interval.high)),
+        None => String::new(),
+    };
+    let mut text = wrap(
+        &format!(
+            "best peak learning rate for {} parameters and {} tokens: {}{}",
+            short(arguments.n),
+            short(arguments.d),
+            short(found.best.lr),
+            range(found.best.interval)
+        ),
+        "",
+    );
+    let verdict = match found.ratio_interval {
+        Some(interval) if interval.contains(1.) => "no difference that the sweep can see",
+        _ if found.ratio > 1. => "too large",
+        _ => "too small",
+    };
+    text += &wrap(&format!("used: {}, {} times that{}: {verdict}", short(found.used), short(found.ratio), range(found.ratio_interval)), "");
+    text += &match found.penalty {
+        Some(penalty) => {
+            wrap(&format!("loss above the best: {} nats per token{}", short(penalty), range(found.penalty_interval)), "")
+        }
+        None => wrap("what it cost in loss needs a sweep (--data) or its curvature (--curvature)", ""),
+    };
+    text += &wrap(&format!("from: {}", found.best.basis), "");
+    if found.best.interval.is_none() {
+        text += &wrap(
+            "a published law has no interval here; its sizes, batch and data may not be yours, and the sign of its \
+             horizon exponent turns at large batches",
+            "warning: ",
+        );
+    }
+    text
+}

@@ -1,0 +1,246 @@
+//! Pictures of a fit: data and law, residuals, frontier with bands, a sweep's valleys.
+
+use forerun_runs::plot::{
+    Axis, Bar, BarSeries, Bars, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style, Xy,
+};
+use forerun_scaling::allocation::{budgets, optimal_loss, optimal_params};
+use forerun_scaling::law::{Design, predict, predict_all};
+use forerun_scaling::sweep::SweepCell;
+use forerun_scaling::units::Flops;
+
+use crate::output::{FitOutput, Named};
+use crate::problem::{LawName, Problem};
+use crate::solved::Solved;
+
+/// Groups of one size that get a curve of their own; more would be a thicket.
+const MAX_CURVES: usize = 6;
+
+/// All pictures of a fit.
+pub(crate) fn all(problem: &Problem, solved: &[Solved], output: &FitOutput) -> Vec<Figure> {
+    let mut figures = vec![];
+    match problem.law {
+        LawName::Chinchilla | LawName::ChinchillaTied => {
+            figures.push(curves(&solved[0]));
+            figures.extend(frontier(&solved[0]));
+        }
+        LawName::DataConstrained => figures.push(curves(&solved[0])),
+        LawName::LrHorizon => {
+            figures.push(horizon(&solved[0]));
+            figures.extend(valleys(&problem.cells));
+        }
+        LawName::Multilingual | LawName::Mixing => {}
+    }
+    figures.push(predicted(solved));
+    figures.push(residuals(solved));
+    figures.extend(output.mixtures.iter().map(|mixture| shares(&mixture.objective, &mixture.shares, mixture.shares.0.len())));
+    figures
+}
+
+/// Distinct values, ascending; at most `keep` of them, spread evenly.
+fn spread(values: &[f64], keep: usize) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.dedup_by(|a, b| *a <= *b * 1.1);
+    let n = sorted.len();
+    match n > keep {
+        true => (0..keep).map(|i| sorted[i * (n - 1) / (keep - 1)]).collect(),
+        false => sorted,
+    }
+}
+
+fn ends(values: &[f64]) -> (f64, f64) {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    (low, values.iter().copied().fold(0., f64::max))
+}
+
+fn steps(low: f64, high: f64, n: usize) -> impl Iterator<Item = f64> {
+    let ratio = (high / low).ln();
+    (0..=n).map(move |i| low * (ratio * i as f64 / n as f64).exp())
+}
+
+/// Loss against tokens: points of a few sizes, and the law at those sizes.
+fn curves(solved: &Solved) -> Figure {
+    let points = &solved.part.observations;
+    let column = |name: &str| points.input(name).unwrap_or_default();
+    let (n, d) = (column("n"), column("d"));
+    let (low, high) = ends(d);
+    let mut series = vec![];
+    for (slot, size) in spread(n, MAX_CURVES).into_iter().enumerate() {
+        let near = |i: &usize| (n[*i] / size).ln().abs() < 0.1;
+        let measured: Vec<usize> = (0..points.len()).filter(near).collect();
+        let label = format!("{size:.1e} parameters");
+        let dots = measured.iter().map(|&i| Point::new(d[i], points.target()[i])).collect();
+        let mut measured_series = Series::new("", Style::Points, dots);
+        measured_series.slot = Some(slot);
+        let others: Vec<(&str, f64)> = points.input("u").map(|u| ("u", u[measured[0]])).into_iter().collect();
+        let law = |d: f64| {
+            let inputs = [&[("n", size), ("d", d)], others.as_slice()].concat();
+            let loss = predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs);
+            Point::new(d, loss.unwrap_or(f64::NAN))
+        };
+        let mut line = Series::new(label, Style::Line, steps(low, high, 60).map(law).collect());
+        line.slot = Some(slot);
+        series.extend([line, measured_series]);
+    }
+    let plot = Xy {
+        x: Axis::log10("training data", "tokens"),
+        y: Axis::new("loss", "nats per token"),
+        series,
+        lines: vec![],
+    };
+    let caption = "Points are runs within 10 % of a size; lines are the fitted law at that size.";
+    Figure { caption: caption.into(), ..Figure::new("Loss against training data", Plot::Xy(plot)) }
+}
+
+/// Optimal size and loss against compute, with 95 % bands.
+fn frontier(solved: &Solved) -> Vec<Figure> {
+    let points = &solved.part.observations;
+    let (Some(n), Some(d)) = (points.input("n"), points.input("d")) else { return vec![] };
+    let flops: Vec<f64> = n.iter().zip(d).map(|(n, d)| 6. * n * d).collect();
+    let (low, high) = ends(&flops);
+    let law = solved.part.law.as_ref();
+    let scale = budgets(Flops(low), Flops(100. * high), 13);
+    let band = |estimate: crate::output::Estimate, flops: Flops| Point {
+        x: flops.0,
+        y: estimate.estimate,
+        low: estimate.ci95.map(|ends| ends[0]),
+        high: estimate.ci95.map(|ends| ends[1]),
+    };
+    let size = scale.iter().map(|&c| band(solved.estimate(&optimal_params(law, c, &[])), c)).collect();
+    let loss = scale.iter().map(|&c| band(solved.estimate(&optimal_loss(law, c, &[])), c)).collect();
+    let runs = |y: &[f64]| flops.iter().zip(y).map(|(&x, &y)| Point::new(x, y)).collect::<Vec<_>>();
+    let edge = || vec![ReferenceLine::Vertical { at: high, label: "largest run".into() }];
+    let figure = |title: &str, y: Axis, line: Vec<Point>, dots: Vec<Point>| {
+        let series = vec![
+            Series::new("best for the compute", Style::Line, line),
+            Series::new("runs", Style::Points, dots),
+        ];
+        let plot = Xy { x: Axis::log10("compute", "FLOP"), y, series, lines: edge() };
+        let caption = "The band is the 95 % interval; right of the line the law extrapolates.";
+        Figure { caption: caption.into(), ..Figure::new(title, Plot::Xy(plot)) }
+    };
+    vec![
+        figure("The best size for a budget", Axis::log10("parameters", ""), size, runs(n)),
+        figure("The lowest loss for a budget", Axis::new("loss", "nats per token"), loss, runs(points.target())),
+    ]
+}
+
+/// Best learning rates against the horizon.
+fn horizon(solved: &Solved) -> Figure {
+    let points = &solved.part.observations;
+    let d = points.input("d").unwrap_or_default();
+    let n = points.input("n");
+    let sizes = n.map_or_else(|| vec![f64::NAN], |n| spread(n, MAX_CURVES));
+    let (low, high) = ends(d);
+    let mut series = vec![];
+    for (slot, size) in sizes.into_iter().enumerate() {
+        let is_near = |i: &usize| n.is_none_or(|n| (n[*i] / size).ln().abs() < 0.1);
+        let found: Vec<usize> = (0..points.len()).filter(is_near).collect();
+        let mut dots = Series::new(
+            "",
+            Style::Points,
+            found.iter().map(|&i| Point::new(d[i], points.target()[i])).collect(),
+        );
+        dots.slot = Some(slot);
+        let batch = found.first().and_then(|&i| points.input("batch").map(|batch| batch[i]));
+        let law = |d: f64| {
+            let inputs = [("n", size), ("d", d), ("batch", batch.unwrap_or(1.))];
+            Point::new(d, predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs).unwrap_or(f64::NAN))
+        };
+        let label = if size.is_nan() { "fitted law".to_owned() } else { format!("{size:.1e} parameters") };
+        let inputs_known = !size.is_nan() || solved.part.law.inputs().iter().all(|input| input.name != "n");
+        if inputs_known {
+            let mut line = Series::new(label, Style::Line, steps(low, 10. * high, 40).map(law).collect());
+            line.slot = Some(slot);
+            series.push(line);
+        }
+        series.push(dots);
+    }
+    let plot = Xy {
+        x: Axis::log10("training data", "tokens"),
+        y: Axis::log10("best learning rate", ""),
+        series,
+        lines: vec![ReferenceLine::Vertical { at: high, label: "longest horizon".into() }],
+    };
+    Figure::new("The best learning rate against the horizon", Plot::Xy(plot))
+}
+
+/// The sweep's cells with their parabolas: at most twelve.
+fn valleys(cells: &[SweepCell]) -> Option<Figure> {
+    let shown: Vec<&SweepCell> = cells.iter().filter(|cell| cell.optimum.parabola().is_some()).take(12).collect();
+    let panel = |cell: &&SweepCell| {
+        let vertex = cell.optimum.parabola()?;
+        let at = |i: i32| {
+            let x = vertex.ln_x + 0.2 * f64::from(i);
+            Point::new(x.exp(), vertex.loss + vertex.curvature * (x - vertex.ln_x).powi(2))
+        };
+        let size = cell.n.map_or_else(String::new, |n| format!("{n:.1e} parameters, "));
+        let is_found = cell.optimum.vertex().is_some();
+        Some(Panel {
+            title: format!("{size}{:.1e} tokens{}", cell.d, if is_found { "" } else { ": not identified" }),
+            series: vec![Series::new("parabola", Style::Line, (-10..=10).map(at).collect())],
+            lines: vec![ReferenceLine::Vertical { at: vertex.x, label: "vertex".into() }],
+        })
+    };
+    let panels: Vec<Panel> = shown.iter().filter_map(panel).collect();
+    if panels.is_empty() {
+        return None;
+    }
+    let plot = Panels { x: Axis::log10("learning rate", ""), y: Axis::new("loss", "nats per token"), panels };
+    Some(Figure::new("Loss against learning rate, cell by cell", Plot::Panels(plot)))
+}
+
+/// Target and prediction, part by part.
+fn fitted(solved: &Solved) -> Vec<(f64, f64)> {
+    let points = &solved.part.observations;
+    let law = solved.part.law.as_ref();
+    let Ok(design) = Design::new(law, points) else { return vec![] };
+    let predicted = predict_all(law, &solved.fit.theta, &design);
+    let is_used = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
+    (0..points.len()).filter(is_used).map(|i| (points.target()[i], predicted[i])).collect()
+}
+
+fn predicted(solved: &[Solved]) -> Figure {
+    let dots = |one: &Solved| {
+        let points = fitted(one).into_iter().map(|(target, predicted)| Point::new(predicted, target));
+        Series::new(one.part.name.clone(), Style::Points, points.collect())
+    };
+    let mut series: Vec<Series> = solved.iter().map(dots).collect();
+    let x: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|point| point.x)).collect();
+    let (low, high) = ends(&x);
+    series.push(Series::new("equal", Style::Line, vec![Point::new(low, low), Point::new(high, high)]));
+    let plot = Xy { x: Axis::new("predicted", ""), y: Axis::new("measured", ""), series, lines: vec![] };
+    Figure::new("Measured against predicted", Plot::Xy(plot))
+}
+
+fn residuals(solved: &[Solved]) -> Figure {
+    let dots = |one: &Solved| {
+        let points = fitted(one)
+            .into_iter()
+            .map(|(target, predicted)| Point::new(predicted, 100. * (target / predicted - 1.)));
+        Series::new(one.part.name.clone(), Style::Points, points.collect())
+    };
+    let plot = Xy {
+        x: Axis::new("predicted", ""),
+        y: Axis::new("measured less predicted", "%"),
+        series: solved.iter().map(dots).collect(),
+        lines: vec![ReferenceLine::Horizontal { at: 0., label: String::new() }],
+    };
+    let caption = "A pattern here says that the law misses something.";
+    Figure { caption: caption.into(), ..Figure::new("Residuals", Plot::Xy(plot)) }
+}
+
+fn shares(objective: &str, shares: &Named<crate::output::Estimate>, n: usize) -> Figure {
+    let bar = |(_, value): &(String, crate::output::Estimate)| match value.ci95 {
+        Some([low, high]) => Bar::with_interval(value.estimate, low, high),
+        None => Bar::new(value.estimate),
+    };
+    let values = shares.0.iter().map(bar).collect();
+    let plot = Bars {
+        axis: Axis::new("share", ""),
+        categories: shares.0.iter().map(|(name, _)| name.clone()).collect(),
+        series: vec![BarSeries { name: String::new(), values, slot: None }],
+        lines: vec![ReferenceLine::Vertical { at: 1. / n.max(1) as f64, label: "uniform".into() }],
+    };
+    Figure::new(format!("Best mixture for the {objective}"), Plot::Bars(plot))
+}

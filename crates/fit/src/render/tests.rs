@@ -1,0 +1,55 @@
+use expect_test::expect;
+
+use super::*;
+use crate::output::{DroppedRow, Prediction};
+
+fn output() -> FitOutput {
+    let value = |estimate: f64, se: f64| Estimate { estimate, se: Some(se), ci95: Some([estimate - se, estimate + se]) };
+    let mut output = FitOutput {
+        law: "chinchilla".into(),
+        objective: "huber".into(),
+        objective_value: 0.00101827,
+        n_points: 240,
+        starts: 12,
+        interval_method: "profile-likelihood".into(),
+        warnings: vec!["the optimum lies on a flat ridge (condition number 3.5e11): single parameters mean little".into()],
+        dropped: vec![DroppedRow { part: String::new(), row: 1, target: 5.0056, reason: "one of the 1 highest targets".into() }],
+        ..FitOutput::default()
+    };
+    output.params.push("A", value(477.8258, 124.52));
+    output.params.push("E", Estimate { estimate: 1.817218, se: None, ci95: Some([f64::NEG_INFINITY, 1.9]) });
+    output.derived.push("n_opt(1e23)", value(2.9e10, 3e9));
+    let inputs = Named(vec![("n".to_owned(), 7e10), ("d".to_owned(), 1.4e12)]);
+    output.predictions.push(Prediction { part: String::new(), inputs, value: value(1.9733, 0.004) });
+    output
+}
+
+#[test]
+fn a_terminal_shows_tables_of_80_columns() {
+    let text = terminal(&output());
+    assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    expect![[r#""#]].assert_eq(&text);
+}
+
+#[test]
+fn the_report_is_one_page_that_loads_nothing() {
+    let html = report(&output(), vec![], &["forerun-scaling".into(), "fit".into()]).to_html();
+    assert!(html.starts_with("<!doctype html>") && html.contains("flat ridge"));
+    assert!(!html.contains("http://") && !html.contains("<script"));
+}
+
+#[test]
+fn json_keys_are_stable() {
+    let json = serde_json::to_value(output()).unwrap();
+    let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
+    for key in [
+        "law", "objective", "objective_value", "n_points", "dropped", "params", "derived", "predictions", "starts",
+        "optima", "warnings",
+    ] {
+        assert!(keys.contains(&key), "{key} of {keys:?}");
+    }
+    assert_eq!(json["params"]["A"]["ci95"][0], 477.8258 - 124.52);
+    assert_eq!(json["params"]["E"]["ci95"][0], serde_json::Value::Null, "an open end");
+    assert_eq!(json["predictions"][0]["inputs"]["n"], 7e10);
+    assert_eq!(json["predictions"][0]["estimate"], 1.9733);
+}
