@@ -1,6 +1,7 @@
 //! A stack of decoders and its members one by one, trained for 50 updates: the same losses, the same weights.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use forerun_arch::{
     Decoder, DecoderConfig, Forward, Init, NormKind, NormPlacement, Parametrisation, Positions,
@@ -119,64 +120,68 @@ fn decoders(config: &DecoderConfig) -> Vec<Decoder> {
     specs().into_iter().map(draw).collect()
 }
 
-/// Largest differences of losses and of weights between the stack, op by op or with fused blocks, and its members one
-/// by one, always op by op.
-fn differences(config: &DecoderConfig, op_by_op: bool) -> (f64, f64) {
-    tch::set_num_threads(1);
-    let folder = tempfile::tempdir().unwrap();
-    let models = decoders(config);
-    let stack = Decoder::stack(&models).unwrap();
+/// The members one by one, op by op: their losses, and in `models` their weights.
+fn one_by_one(models: &[Decoder], folder: &Path) -> Vec<Vec<f64>> {
+    let alone = |((lr, seed, _), decoder)| {
+        let mut training = training();
+        training.optimiser.lr = lr;
+        let (language, mut losses) = (Language { decoder, op_by_op: true }, Losses::default());
+        train(&language, &mut Rows(seed), None, &training, folder, &mut losses).unwrap();
+        let losses = losses.0.remove(0);
+        assert!(losses[STEPS as usize - 1] < 0.9 * losses[0], "it learns: {losses:?}");
+        losses
+    };
+    specs().into_iter().zip(models).map(alone).collect()
+}
+
+/// All members of `stack` at once; their losses.
+fn at_once(stack: &Decoder, op_by_op: bool, folder: &Path) -> Vec<Vec<f64>> {
     let mut rows = specs().map(|(_, seed, _)| Rows(seed));
     let data = StackData::Own(rows.iter_mut().map(|rows| rows as &mut dyn Sequences).collect());
     let members = specs().map(|(lr, _, _)| Member { lr });
-    let (language, mut losses) = (Language { decoder: &stack, op_by_op }, Losses::default());
-    let path = folder.path();
+    let (language, mut losses) = (Language { decoder: stack, op_by_op }, Losses::default());
     let outcome =
-        train_stack(&language, data, None, &training(), &members, path, &mut losses).unwrap();
+        train_stack(&language, data, None, &training(), &members, folder, &mut losses).unwrap();
     assert!(outcome.members.iter().all(|o| matches!(o, Outcome::Finished { step: STEPS, .. })));
+    losses.0
+}
 
-    let (mut of_losses, mut of_weights) = (0.0_f64, 0.0_f64);
-    for (i, ((lr, seed, _), model)) in specs().into_iter().zip(&models).enumerate() {
-        let mut training = training();
-        training.optimiser.lr = lr;
-        let (mut alone, mut rows) = (Losses::default(), Rows(seed));
-        let language = Language { decoder: model, op_by_op: true };
-        train(&language, &mut rows, None, &training, path, &mut alone).unwrap();
-        assert!(alone.0[0].len() as u64 == STEPS && losses.0[i].len() as u64 == STEPS);
-        assert!(alone.0[0][49] < 0.9 * alone.0[0][0], "it learns: {:?}", alone.0[0]);
-        for (a, b) in losses.0[i].iter().zip(&alone.0[0]) {
-            of_losses = of_losses.max((a - b).abs());
+/// Holds a stack, op by op and with fused blocks, against its members one by one.
+fn check(config: &DecoderConfig) {
+    tch::set_num_threads(1);
+    let folder = tempfile::tempdir().unwrap();
+    let models = decoders(config);
+    let stacks = [true, false].map(|op_by_op| (op_by_op, Decoder::stack(&models).unwrap()));
+    let expected = one_by_one(&models, folder.path());
+    for (op_by_op, stack) in stacks {
+        let which = format!("op by op {op_by_op}, {config:?}");
+        let losses = at_once(&stack, op_by_op, folder.path());
+        for (a, b) in losses.iter().flatten().zip(expected.iter().flatten()) {
+            // Losses of 3 nats, f32 products summed in another order: up to 7e-7 was seen.
+            assert!((a - b).abs() < 1e-5, "{a} {b} {which}");
         }
-        let member = stack.member(i).unwrap();
-        for (a, b) in member.parameters().iter().zip(model.parameters()) {
-            // A key bias without a rotation changes no loss: Adam scales the rounding of its gradient up to full steps.
-            if a.name.ends_with("k_proj.bias") && !rotates(config) {
-                continue;
-            }
-            let difference = (&a.tensor - &b.tensor).abs().max().double_value(&[]);
-            of_weights = of_weights.max(difference);
+        assert_eq!(losses.iter().flatten().count() as u64, 3 * STEPS);
+        for (i, model) in models.iter().enumerate() {
+            let difference = largest_difference(&stack.member(i).unwrap(), model);
+            // Adam divides by the size of the gradient, so that rounding grows where that is small: up to 5e-5 was
+            // seen, where weights have moved by 0.1 and more.
+            assert!(difference < 5e-4, "member {i}: {difference} {which}");
         }
     }
-    (of_losses, of_weights)
+}
+
+fn largest_difference(a: &Decoder, b: &Decoder) -> f64 {
+    let pairs = a.parameters().iter().zip(b.parameters());
+    // A key bias without a rotation changes no loss: Adam scales the rounding of its gradient up to full updates.
+    let matters = |name: &str| rotates(a.config()) || !name.ends_with("k_proj.bias");
+    let differences = pairs
+        .filter(|(a, _)| matters(&a.name))
+        .map(|(a, b)| (&a.tensor - &b.tensor).abs().max().double_value(&[]));
+    differences.fold(0.0, f64::max)
 }
 
 fn rotates(config: &DecoderConfig) -> bool {
     matches!(config.positions, Positions::Rope { .. } | Positions::Xpos { .. })
-}
-
-fn check(config: &DecoderConfig) {
-    for op_by_op in [true, false] {
-        let (losses, weights) = differences(config, op_by_op);
-        // f32 products summed in another order: 1e-7 relative an update. Fifty updates of Adam, which divides by the
-        // size of the gradient, amplify it; weights have moved by 0.1 to 0.3.
-        let which = format!("{config:?}, op by op {op_by_op}");
-        assert!(losses < 1e-4, "{which}: losses differ by {losses}");
-        assert!(weights < 2e-3, "{which}: weights differ by {weights}");
-        eprintln!(
-            "{losses:.1e} {weights:.1e} {op_by_op} {:?} {:?} {:?}",
-            config.norm, config.norm_kind, config.positions
-        );
-    }
 }
 
 fn check_positions(norm: NormPlacement, norm_kind: NormKind) {

@@ -51,6 +51,21 @@ pub(crate) enum Command {
     Report(SomeArguments),
     /// Put the runs in two or more folders side by side
     Compare(SomeArguments),
+    /// Fit a scaling law to a table of runs
+    ///
+    /// All arguments go to the program `forerun-scaling`, as do those of the three commands below; it needs no libtorch.
+    /// `cargo xtask fit --help` lists them.
+    #[command(disable_help_flag = true)]
+    Fit(SomeArguments),
+    /// What to set for a run, from a table of smaller ones
+    #[command(disable_help_flag = true)]
+    Recommend(SomeArguments),
+    /// Was a run's learning rate right, and what did it cost?
+    #[command(disable_help_flag = true)]
+    AuditLr(SomeArguments),
+    /// Gather other people's logs into one table of runs
+    #[command(disable_help_flag = true)]
+    Import(SomeArguments),
     /// Check the reference vectors in tests/data, or with `--dir DIR` those of one folder
     Golden(AnyArguments),
     /// Run the tests of the workspace, with doctests

@@ -23,6 +23,10 @@ pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
         let arguments = [vec![subcommand.into()], arguments].concat();
         Program::Experiments.build_and_start(&workspace, arguments)
     };
+    let scaling = |subcommand: &str, arguments: Vec<OsString>| {
+        let arguments = [vec![subcommand.into()], arguments].concat();
+        Program::Scaling.build_and_start(&workspace, arguments)
+    };
     match command {
         Command::Setup { cuda } => set_up(&workspace, cuda).map(done),
         Command::Doctor => Ok(doctor::examine(&workspace)),
@@ -33,6 +37,10 @@ pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
         Command::RunExperiment(run) => experiments("run", run.arguments),
         Command::Report(report) => experiments("report", report.arguments),
         Command::Compare(compare) => experiments("compare", compare.arguments),
+        Command::Fit(fit) => scaling("fit", fit.arguments),
+        Command::Recommend(recommend) => scaling("recommend", recommend.arguments),
+        Command::AuditLr(audit) => scaling("audit-lr", audit.arguments),
+        Command::Import(import) => scaling("import", import.arguments),
         Command::Golden(golden) => Program::Golden.build_and_start(&workspace, golden.arguments),
         Command::Test { fast, package } => test(&workspace, fast, package.as_deref()).map(done),
         Command::Lint => Cargo::new(&workspace)?.lint().map(done),

@@ -13,6 +13,12 @@ Experiments
   report DIR              render the report of a run again, from its files alone
   compare DIR DIR..       put runs side by side
 
+Scaling laws, without libtorch
+  fit ..                  fit a law to a table of runs: numbers, pictures, JSON
+  recommend ..            what to set for a run, and which run to buy next
+  audit-lr ..             was a run's learning rate right, what did it cost
+  import PATH ..          other people's logs as one table of runs
+
 This machine
   setup [--cuda]          find libtorch, or install it into .libtorch/
   doctor                  what is there, what is missing, what to do about it

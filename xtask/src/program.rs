@@ -19,6 +19,8 @@ use crate::{output, process, setup};
 pub(crate) enum Program {
     /// Plans, runs and reports experiments.
     Experiments,
+    /// Fits scaling laws; needs no libtorch.
+    Scaling,
     /// Checks reference vectors.
     Golden,
     /// Our side of `peers train`.
@@ -30,16 +32,22 @@ pub(crate) enum Program {
 impl Program {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Experiments, Self::Golden, Self::TrainStep, Self::TensorboardEvents];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Experiments, Self::Scaling, Self::Golden, Self::TrainStep, Self::TensorboardEvents];
 
     pub(crate) fn binary(self) -> &'static str {
         match self {
             Self::Experiments => "forerun-experiments",
+            Self::Scaling => "forerun-scaling",
             Self::Golden => "golden",
             Self::TrainStep => "train_step",
             Self::TensorboardEvents => "tensorboard_events",
         }
+    }
+
+    /// Whether it runs only where libtorch is.
+    pub(crate) fn needs_libtorch(self) -> bool {
+        !matches!(self, Self::Scaling)
     }
 
     /// Sets up what is missing, builds, and becomes the program, in the caller's folder and with `arguments`.
@@ -59,6 +67,10 @@ impl Program {
 
     /// Sets up what is missing and builds; the command starts the program, as yet without arguments.
     pub(crate) fn built(self, workspace: &Workspace) -> Result<Command> {
+        if !self.needs_libtorch() {
+            let executable = self.build(&Cargo::without_libtorch(workspace))?;
+            return Ok(Command::new(from_here(&executable)));
+        }
         let libtorch = setup::ensure(workspace)?;
         let executable = self.build(&Cargo::with(workspace, libtorch.clone()))?;
         let mut command = Command::new(from_here(&executable));

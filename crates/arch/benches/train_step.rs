@@ -123,6 +123,9 @@ fn train_step(criterion: &mut Criterion) {
         }
     }
     group.finish();
+    if std::env::args().any(|argument| argument == "--profile-time") {
+        return;
+    }
     for bench in &benches {
         tch::set_num_threads(bench.threads);
         for (kind_name, kind) in KINDS {

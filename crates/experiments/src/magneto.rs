@@ -204,11 +204,6 @@ impl MagnetoConfig {
         Ok(())
     }
 
-    /// The arm of this name.
-    fn arm(&self, name: &str) -> Option<&Arm> {
-        self.arms.iter().find(|arm| arm.name == name)
-    }
-
     /// What all arms are trained with; there is an arm.
     fn training(&self) -> &TrainConfig {
         &self.arms[0].training

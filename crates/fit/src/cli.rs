@@ -17,8 +17,9 @@ use crate::import::ImportArguments;
 use crate::output::{DroppedRow, FitOutput, OptimumFound};
 use crate::problem::{LawName, Problem, Reading};
 use crate::recommend::RecommendArguments;
+use crate::retrospective::RetrospectiveArguments;
 use crate::solved::{Draws, Solved, solve};
-use crate::{audit, derived, figures, import, number, recommend, render};
+use crate::{audit, derived, figures, import, number, recommend, render, retrospective};
 
 /// Fit scaling laws to a table of runs, and decide by them.
 #[derive(Debug, Parser)]
@@ -38,6 +39,8 @@ enum Command {
     AuditLr(AuditArguments),
     /// Gather other people's logs into one table
     Import(ImportArguments),
+    /// What each method would have cost on public sweeps whose outcome is known
+    Retrospective(RetrospectiveArguments),
 }
 
 #[derive(Args, Debug)]
@@ -164,6 +167,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<String> {
         Command::Recommend(arguments) => recommend::run(&arguments),
         Command::AuditLr(arguments) => audit::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
+        Command::Retrospective(arguments) => retrospective::run(&arguments),
     }
 }
 

@@ -18,4 +18,5 @@ pub mod output;
 mod problem;
 mod recommend;
 mod render;
+mod retrospective;
 mod solved;

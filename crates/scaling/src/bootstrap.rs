@@ -117,8 +117,14 @@ pub fn bootstrap(
     let (p, kept) = (fit.theta.len(), theta.len() / fit.theta.len());
     let theta = Array2::from_shape_vec((kept, p), theta).unwrap_or_default();
     let Refit { n_failed, n_checked, n_improved, .. } = refit;
-    let mut result =
-        Bootstrap { theta, estimate: fit.theta.clone(), n_failed, n_checked, n_improved, warnings: vec![] };
+    let mut result = Bootstrap {
+        theta,
+        estimate: fit.theta.clone(),
+        n_failed,
+        n_checked,
+        n_improved,
+        warnings: vec![],
+    };
     result.warn(draws.n_draws);
     Ok(result)
 }
@@ -141,7 +147,8 @@ impl<'a> Refit<'a> {
         let near = |objective: f64| objective <= 1.1 * fit.objective_value;
         let rivals = fit.optima.iter().filter(|optimum| near(optimum.objective));
         let reduce = |theta: &Vec<f64>| prepared.map.reduce(theta);
-        let mut warm: Vec<Vec<f64>> = rivals.take(3).map(|optimum| reduce(&optimum.theta)).collect();
+        let mut warm: Vec<Vec<f64>> =
+            rivals.take(3).map(|optimum| reduce(&optimum.theta)).collect();
         if warm.is_empty() {
             warm.push(reduce(&fit.theta));
         }
@@ -228,7 +235,8 @@ impl Bootstrap {
 
     fn warn(&mut self, n_draws: usize) {
         if self.n_failed > 0 {
-            let text = format!("{} of {n_draws} draws did not converge and are left out", self.n_failed);
+            let text =
+                format!("{} of {n_draws} draws did not converge and are left out", self.n_failed);
             self.warnings.push(text);
         }
         if 50 * self.n_improved > self.n_checked {

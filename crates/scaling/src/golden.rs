@@ -63,7 +63,8 @@ impl Check {
             self.worst = Some((error, tolerance));
         }
         if error > tolerance {
-            let text = format!("{name}: {actual:.9e}, not {expected:.9e} ({error:.1e} > {tolerance:.0e})");
+            let text =
+                format!("{name}: {actual:.9e}, not {expected:.9e} ({error:.1e} > {tolerance:.0e})");
             self.problems.push(text);
         }
     }
@@ -108,7 +109,9 @@ pub fn check(folder: &Path, stem: &str) -> Check {
         tally.is_known = false;
         return tally;
     };
-    if let Err(error) = load(folder, stem).and_then(|(table, json)| checker(&table, &json, &mut tally)) {
+    if let Err(error) =
+        load(folder, stem).and_then(|(table, json)| checker(&table, &json, &mut tally))
+    {
         tally.problems.push(error.to_string());
     }
     tally
@@ -118,7 +121,8 @@ type Checker = fn(&Table, &Value, &mut Check) -> Result<()>;
 
 fn load(folder: &Path, stem: &str) -> Result<(Table, Value)> {
     let path: PathBuf = folder.join(format!("{stem}.ref.json"));
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| Error::Io { path: path.clone(), source })?;
     let json = serde_json::from_str(&text)
         .map_err(|error| Error::data(Some(&path), None, "json", error.to_string()))?;
     Ok((Table::read_csv(&folder.join(format!("{stem}.csv")))?, json))

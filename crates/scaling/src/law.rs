@@ -3,6 +3,7 @@
 //! A law works on whole columns, so that its inner loops are over contiguous memory; on logarithms of its amplitudes,
 //! so that they stay positive and the problem stays well scaled; and it predicts the **logarithm** of its target.
 
+mod chinchilla;
 mod constrained;
 mod exp_sum;
 mod family;
@@ -10,7 +11,6 @@ mod horizon;
 mod kaplan;
 mod mixing;
 mod power;
-mod chinchilla;
 
 use std::fmt::Debug;
 

@@ -87,7 +87,10 @@ pub(crate) fn inverse(lower: &[f64], p: usize) -> Option<(Vec<f64>, f64)> {
 /// Eigenvalues of a symmetric matrix, ascending, by Jacobi's rotations.
 pub(crate) fn eigenvalues(mut matrix: Vec<f64>, p: usize) -> Vec<f64> {
     for _ in 0..60 {
-        let off: f64 = (0..p).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| matrix[i * p + j].powi(2)).sum();
+        let off: f64 = (0..p)
+            .flat_map(|i| (0..i).map(move |j| (i, j)))
+            .map(|(i, j)| matrix[i * p + j].powi(2))
+            .sum();
         if off < 1e-30 {
             break;
         }
@@ -125,7 +128,11 @@ fn rotate(matrix: &mut [f64], p: usize, i: usize, j: usize) {
 }
 
 /// Weighted linear least squares of `target` on `columns` by the normal equations; `None` where they are singular.
-pub(crate) fn least_squares(columns: &[&[f64]], target: &[f64], weights: &[f64]) -> Option<Vec<f64>> {
+pub(crate) fn least_squares(
+    columns: &[&[f64]],
+    target: &[f64],
+    weights: &[f64],
+) -> Option<Vec<f64>> {
     let p = columns.len();
     let mut gram = vec![0.; p * p];
     let mut right = vec![0.; p];

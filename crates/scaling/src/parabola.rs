@@ -124,7 +124,12 @@ impl Optimum {
 /// [`Error::Data`] names the entry of `x` that is not positive; [`Error::Config`] a setting out of range, or columns of
 /// different lengths.
 pub fn parabola(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> Result<Optimum> {
-    ensure(x.len() == loss.len(), "loss", format!("{} values, one for each x", x.len()), loss.len())?;
+    ensure(
+        x.len() == loss.len(),
+        "loss",
+        format!("{} values, one for each x", x.len()),
+        loss.len(),
+    )?;
     ensure(config.divergence > 0., "divergence", "positive", config.divergence)?;
     ensure(config.min_r2 <= 1., "min_r2", "at most 1", config.min_r2)?;
     if let Some(i) = x.iter().position(|&x| !(x > 0. && x.is_finite())) {
@@ -170,8 +175,12 @@ fn distinct(points: &[(f64, f64)]) -> Vec<f64> {
 fn window(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> (Vec<(f64, f64)>, usize) {
     let lowest = loss.iter().copied().filter(|loss| loss.is_finite()).fold(f64::INFINITY, f64::min);
     let is_sound = |loss: f64| loss.is_finite() && loss <= lowest + config.divergence;
-    let mut points: Vec<(f64, f64)> =
-        x.iter().zip(loss).filter(|(_, loss)| is_sound(**loss)).map(|(x, &loss)| (x.ln(), loss)).collect();
+    let mut points: Vec<(f64, f64)> = x
+        .iter()
+        .zip(loss)
+        .filter(|(_, loss)| is_sound(**loss))
+        .map(|(x, &loss)| (x.ln(), loss))
+        .collect();
     let n_diverged = x.len() - points.len();
     match config.window {
         Window::All => {}
@@ -202,7 +211,8 @@ fn fit(points: &[(f64, f64)], n_diverged: usize) -> Option<Vertex> {
     let c = linalg::least_squares(&columns, &loss, &ones)?;
     let shift = -0.5 * c[1] / c[2];
     let mean = loss.iter().sum::<f64>() / n;
-    let residual: f64 = line.iter().zip(&loss).map(|(x, y)| (y - c[0] - c[1] * x - c[2] * x * x).powi(2)).sum();
+    let residual: f64 =
+        line.iter().zip(&loss).map(|(x, y)| (y - c[0] - c[1] * x - c[2] * x * x).powi(2)).sum();
     let total: f64 = loss.iter().map(|y| (y - mean).powi(2)).sum();
     Some(Vertex {
         x: (centre + shift).exp(),

@@ -153,7 +153,9 @@ fn curvature(problem: &Problem, ws: &mut Workspace, fit: &Fit, quantity: &Quanti
     let n: f64 = problem.weights.iter().sum();
     let per_point = match fit.objective {
         Objective::NlsLog | Objective::Nls => 1.,
-        Objective::Huber { delta } => huber_moments(delta, &fit.residuals, problem.weights).1.max(1.) / n,
+        Objective::Huber { delta } => {
+            huber_moments(delta, &fit.residuals, problem.weights).1.max(1.) / n
+        }
         Objective::Lad => 2. * density_at_zero(&fit.residuals, problem.weights),
     };
     Ok(per_point / variance)

@@ -57,9 +57,12 @@ impl<'a> Quantity<'a> {
             point = point.with_input(name, vec![*value]);
         }
         let design = Design::new(law, &point)?;
-        let named: Vec<String> = inputs.iter().map(|(name, value)| format!("{name}={value:e}")).collect();
+        let named: Vec<String> =
+            inputs.iter().map(|(name, value)| format!("{name}={value:e}")).collect();
         let name = format!("{}({})", law.name(), named.join(", "));
-        Ok(Self::new(name, Scale::Log, move |theta: &[f64]| predict_all(law, theta, &design)[0].ln()))
+        Ok(Self::new(name, Scale::Log, move |theta: &[f64]| {
+            predict_all(law, theta, &design)[0].ln()
+        }))
     }
 
     /// `N*`, parameters, of a fitted [`Chinchilla`] law for a budget.

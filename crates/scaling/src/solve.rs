@@ -141,7 +141,10 @@ fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
         let outcome = descend(problem, ws, delta, delta, stage);
         steps += outcome.steps;
         blend = 0.1;
-        if problem.pull.is_none() && share < 0.5 && vertex::polish(problem, ws) {
+        // Residuals that are rounding alone have no vertex to walk to.
+        let is_exact =
+            absolute(&ws.residuals, problem.weights) <= 1e-11 * problem.weights.iter().sum::<f64>();
+        if is_exact || problem.pull.is_none() && share < 0.5 && vertex::polish(problem, ws) {
             return Outcome { objective: 0., steps, converged: true };
         }
     }
@@ -162,6 +165,7 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
     ws.evaluate(problem);
     let mut objective = ws.accept(problem, delta, pull);
     let mut is_newton = stop.blend < 1.;
+    let floor = ws.rounding(problem);
     for step in 0..stop.max_steps {
         ws.linearise(problem);
         let mut rejected = 0;
@@ -178,7 +182,7 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
                 continue;
             }
             let decrement = ws.decrement();
-            let small = decrement <= stop.tolerance * objective.abs();
+            let small = decrement <= (stop.tolerance * objective.abs()).max(floor);
             if small && blend <= 0.02 && damping <= 1e-3 {
                 ws.take_step(problem);
                 return Outcome { objective, steps: step + 1, converged: true };

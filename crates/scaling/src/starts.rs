@@ -36,9 +36,8 @@ impl Grid {
         let at = |i: usize, j: usize| self.cells[i * side + j].objective;
         let is_valley = |i: usize, j: usize| {
             let rows = i.saturating_sub(1)..(i + 2).min(side);
-            rows.into_iter().all(|k| {
-                (j.saturating_sub(1)..(j + 2).min(side)).all(|l| at(k, l) >= at(i, j))
-            })
+            rows.into_iter()
+                .all(|k| (j.saturating_sub(1)..(j + 2).min(side)).all(|l| at(k, l) >= at(i, j)))
         };
         let all = (0..side).flat_map(|i| (0..side).map(move |j| (i, j)));
         let mut valleys: Vec<usize> =

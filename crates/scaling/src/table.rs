@@ -38,8 +38,7 @@ impl Table {
         let rows: Vec<Vec<String>> = records.collect();
         for (index, row) in rows.iter().enumerate() {
             if row.len() != names.len() {
-                let reason =
-                    format!("the row has {} cells, the header {}", row.len(), names.len());
+                let reason = format!("the row has {} cells, the header {}", row.len(), names.len());
                 let last = names.last().map_or("", String::as_str);
                 return Err(Error::data(file, index + 1, last, reason));
             }

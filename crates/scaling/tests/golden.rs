@@ -36,7 +36,8 @@ fn every_reference_fit_is_reproduced() {
 
 #[test]
 fn a_changed_digit_fails() {
-    let check = changed("synth_transfer_violation_A", |text| text.replace("0.0846383100", "0.0849383100"));
+    let check =
+        changed("synth_transfer_violation_A", |text| text.replace("0.0846383100", "0.0849383100"));
     assert!(!check.passes());
     assert_eq!(check.problems.len(), 1, "{:?}", check.problems);
     assert!(check.problems[0].contains("Germanic.gamma_hat"), "{:?}", check.problems);
@@ -44,6 +45,7 @@ fn a_changed_digit_fails() {
 
 #[test]
 fn an_objective_is_held_to_a_millionth() {
-    let check = changed("gadre_rpj", |text| text.replacen("\"objective\": ", "\"objective\": 1", 1));
+    let check =
+        changed("gadre_rpj", |text| text.replacen("\"objective\": ", "\"objective\": 1", 1));
     assert!(!check.passes() && check.problems[0].contains("objective"), "{:?}", check.problems);
 }

@@ -30,10 +30,11 @@ fn foreign_units(arguments: &[&str]) -> BTreeMap<String, String> {
             );
         }
     }
-    assert!(
-        foreign.values().any(|name| name.starts_with("torch-sys@")),
-        "{arguments:?} needs torch-sys"
-    );
+    let has_libtorch = foreign.values().any(|name| name.starts_with("torch-sys@"));
+    let without = Program::ALL.iter().any(|program| {
+        !program.needs_libtorch() && arguments.contains(&program.binary())
+    });
+    assert_eq!(has_libtorch, !without, "{arguments:?} and torch-sys");
     foreign
 }
 

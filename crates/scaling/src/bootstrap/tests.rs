@@ -20,7 +20,12 @@ fn runs(n: usize, seed: u64) -> Observations {
     Observations::new("y", x.iter().map(noisy).collect()).with_input("x", x)
 }
 
-fn run(observations: &Observations, objective: Objective, resampling: Resampling, seed: u64) -> Bootstrap {
+fn run(
+    observations: &Observations,
+    objective: Objective,
+    resampling: Resampling,
+    seed: u64,
+) -> Bootstrap {
     let law = PowerLaw::pure("x");
     let config = FitConfig::new(objective);
     let fitted = fit(&law, observations, &config).unwrap();
@@ -42,7 +47,11 @@ fn pairs_and_residuals_agree_with_the_asymptotic_errors() {
             // 600 draws know an error to 3 %; 120 points know what pairs and residuals estimate to some 10 %, less
             // where it hangs on the density at zero.
             let limit = if objective.is_square() { 0.25 } else { 0.45 };
-            assert!((alpha.se / expected - 1.).abs() < limit, "{objective:?} {resampling:?}: {} {expected}", alpha.se);
+            assert!(
+                (alpha.se / expected - 1.).abs() < limit,
+                "{objective:?} {resampling:?}: {} {expected}",
+                alpha.se
+            );
             assert!(alpha.ci95.contains(alpha.estimate));
             assert_eq!((draws.n_failed, draws.n_improved, draws.n_checked), (0, 0, 12));
         }

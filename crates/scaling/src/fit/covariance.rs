@@ -3,13 +3,14 @@
 use ndarray::Array2;
 
 use crate::interval::quantile;
+use crate::linalg;
 use crate::objective::Objective;
 use crate::solve::{Problem, Slot, Workspace, information};
-use crate::linalg;
 
 /// The factor between the inverse information `(Jᵀ W J)⁻¹` and the covariance.
 ///
-/// Squares: the residual variance. Huber: `E ψ² / (E ψ')²` (Huber 1981, *Robust statistics*, §7.6). Absolute
+/// Squares: the residual variance. Huber: `K² E ψ² / (E ψ')²` with `K = 1 + (p / n) Var ψ' / (E ψ')²`, the correction
+/// for few points (Huber 1981, *Robust statistics*, eq. 7.6.5), as a small delta leaves few points inside. Absolute
 /// deviations: `1 / (4 f(0)²)`, the density at zero from the central residuals with Bofinger's bandwidth.
 pub(crate) fn variance_factor(
     objective: Objective,
@@ -24,7 +25,9 @@ pub(crate) fn variance_factor(
         Objective::NlsLog | Objective::Nls => 2. * value / freedom,
         Objective::Huber { delta } => {
             let (square, inside) = huber_moments(delta, residuals, weights);
-            square / freedom / (inside / n).max(1e-9).powi(2)
+            let share = (inside / n).max(1. / n);
+            let few = 1. + n_free as f64 / n * (1. - share) / share;
+            square / freedom * (few / share).powi(2)
         }
         Objective::Lad => (0.5 / density_at_zero(residuals, weights)).powi(2) * n / freedom,
     }

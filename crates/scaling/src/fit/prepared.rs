@@ -20,7 +20,11 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// As a fit sees the observations.
-    pub(crate) fn new(law: &dyn Law, observations: &Observations, config: &FitConfig) -> Result<Self> {
+    pub(crate) fn new(
+        law: &dyn Law,
+        observations: &Observations,
+        config: &FitConfig,
+    ) -> Result<Self> {
         prepare(law, observations, config).map(|(prepared, _)| prepared)
     }
 
@@ -38,7 +42,8 @@ impl Prepared {
 
     pub(crate) fn select(&self, points: &[usize]) -> Self {
         let pick = |values: &[f64]| points.iter().map(|&i| values[i]).collect();
-        let pick_index = |values: &[usize]| -> Vec<usize> { points.iter().map(|&i| values[i]).collect() };
+        let pick_index =
+            |values: &[usize]| -> Vec<usize> { points.iter().map(|&i| values[i]).collect() };
         Self {
             design: self.design.select(points),
             log_target: pick(&self.log_target),
@@ -92,7 +97,12 @@ fn outside(law: &dyn Law, all: &Prepared, config: &FitConfig) -> Result<Vec<(usi
     match config.outliers {
         OutlierRule::Keep => Ok(vec![]),
         OutlierRule::DropHighest(k) => {
-            ensure(k < all.rows.len(), "outliers", format!("fewer than {} points", all.rows.len()), k)?;
+            ensure(
+                k < all.rows.len(),
+                "outliers",
+                format!("fewer than {} points", all.rows.len()),
+                k,
+            )?;
             let mut order: Vec<usize> = (0..all.rows.len()).collect();
             order.sort_by(|&i, &j| all.log_target[j].total_cmp(&all.log_target[i]));
             let mut points: Vec<usize> = order.into_iter().take(k).collect();
@@ -108,7 +118,8 @@ fn outside(law: &dyn Law, all: &Prepared, config: &FitConfig) -> Result<Vec<(usi
             let scale = 1.4826 * crate::interval::quantile(&sizes, 0.5);
             let beyond = robust.residuals.iter().enumerate();
             let beyond = beyond.filter(|(_, r)| scale > 0. && r.abs() > limit * scale);
-            let reason = |r: &f64| format!("{:.1} robust standard deviations from a LAD fit", r / scale);
+            let reason =
+                |r: &f64| format!("{:.1} robust standard deviations from a LAD fit", r / scale);
             Ok(beyond.map(|(point, r)| (point, reason(r))).collect())
         }
     }

@@ -80,7 +80,8 @@ fn record(optima: &mut Vec<Optimum>, objective: f64, theta: &[f64]) {
         let scale = known.objective.abs().max(objective.abs()).max(f64::MIN_POSITIVE);
         let distance = known.theta.iter().zip(theta).map(|(a, b)| (a - b).abs() / a.abs().max(1.));
         // Noiseless data leave objectives that are rounding alone.
-        let is_close = (known.objective - objective).abs() <= SAME_OBJECTIVE * scale || scale < 1e-20;
+        let is_close =
+            (known.objective - objective).abs() <= SAME_OBJECTIVE * scale || scale < 1e-8;
         is_close && distance.fold(0., f64::max) < SAME_THETA
     };
     match optima.iter_mut().find(|known| is_same(known)) {

@@ -4,7 +4,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use super::*;
-use crate::law::{Chinchilla, DataConstrained, Family, Kaplan, LrHorizon, Mixing, PowerLaw, internal, predict};
+use crate::law::{
+    Chinchilla, DataConstrained, Family, Kaplan, LrHorizon, Mixing, PowerLaw, internal, predict,
+};
 use crate::units::CountUnit;
 
 const TRUTH: [f64; 5] = [480., 2100., 1.8, 0.35, 0.37];
@@ -20,7 +22,8 @@ fn grid() -> Observations {
             u.push([0.02, 0.1, 0.5, 1.][(i + j) % 4] * tokens);
         }
     }
-    let q = p.iter().enumerate().map(|(i, p)| (1. - p) * [0.2, 0.6, 0.9][i % 3]).collect::<Vec<f64>>();
+    let q =
+        p.iter().enumerate().map(|(i, p)| (1. - p) * [0.2, 0.6, 0.9][i % 3]).collect::<Vec<f64>>();
     let rest = p.iter().zip(&q).map(|(p, q)| 1. - p - q).collect();
     Observations::new("loss", vec![1.; n.len()])
         .with_input("n", n)
@@ -80,9 +83,11 @@ fn noisy_data_give_the_parameters_back_within_their_errors() {
     for objective in [Objective::HUBER, Objective::NlsLog] {
         let mut missed = 0;
         for seed in 0..40 {
-            let fit = fit(&law, &runs(&law, &TRUTH, 0.003, seed), &FitConfig::new(objective)).unwrap();
+            let fit =
+                fit(&law, &runs(&law, &TRUTH, 0.003, seed), &FitConfig::new(objective)).unwrap();
             let errors = fit.standard_errors();
-            missed += (0..5).filter(|&i| (fit.theta[i] - truth[i]).abs() > 2.086 * errors[i]).count();
+            missed +=
+                (0..5).filter(|&i| (fit.theta[i] - truth[i]).abs() > 2.086 * errors[i]).count();
         }
         assert!(missed <= 24, "{objective:?}: {missed} of 200");
     }
@@ -129,7 +134,10 @@ fn too_few_points_and_bounds_are_findings() {
     let law = Chinchilla::new();
     let few = runs(&law, &TRUTH, 0., 0).select(&[0, 6, 12, 18, 24]);
     let error = fit(&law, &few, &FitConfig::default()).unwrap_err();
-    assert_eq!(error.to_string(), "`chinchilla` has 5 free parameters and needs more than 5 points");
+    assert_eq!(
+        error.to_string(),
+        "`chinchilla` has 5 free parameters and needs more than 5 points"
+    );
     // No floor at all: E ends where it is as good as zero, and the fit says so.
     let config = FitConfig::new(Objective::NlsLog);
     let floorless = [480., 2100., 1e-6, 0.35, 0.37];
@@ -146,7 +154,11 @@ fn a_direction_that_the_data_leave_open_is_a_warning() {
     let one = all.select(&(0..25).filter(|i| i / 5 == 2).collect::<Vec<_>>());
     let runs = one.select(&[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
     let fit = fit(&law, &runs, &FitConfig::new(Objective::NlsLog)).unwrap();
-    assert!(fit.warnings.iter().any(|warning| warning.contains("flat ridge")), "{:?}", fit.warnings);
+    assert!(
+        fit.warnings.iter().any(|warning| warning.contains("flat ridge")),
+        "{:?}",
+        fit.warnings
+    );
 }
 
 #[test]

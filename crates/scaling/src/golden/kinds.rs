@@ -59,14 +59,17 @@ pub(super) fn chinchilla(table: &Table, json: &Value, tally: &mut Check) -> Resu
     let n_dropped = flagged.iter().filter(|&&flag| flag == 1.).count();
     let mut huber = None;
     for (key, reference) in entries(json) {
-        let Some(objective) = objective(key).filter(|_| reference.get("E").is_some()) else { continue };
+        let Some(objective) = objective(key).filter(|_| reference.get("E").is_some()) else {
+            continue;
+        };
         let all = key.contains("_all");
         let outliers = if all { OutlierRule::Keep } else { OutlierRule::DropHighest(n_dropped) };
         let fit = fit(&law, &runs, &FitConfig { outliers, ..FitConfig::new(objective) })?;
         compare(tally, key, &fit, reference);
         if !all {
             let rule_agrees = fit.dropped.iter().all(|point| flagged[point.row - 1] == 1.);
-            tally.require(rule_agrees, || format!("{key}: drops other points than the table flags"));
+            tally
+                .require(rule_agrees, || format!("{key}: drops other points than the table flags"));
         }
         if objective == Objective::HUBER && !all {
             huber = Some(fit);
@@ -101,7 +104,9 @@ pub(super) fn gadre(table: &Table, json: &Value, tally: &mut Check) -> Result<()
     let law = Chinchilla::new();
     let runs = train.observations("loss", &[("n", "N"), ("d", "D")])?;
     for (key, reference) in entries(json) {
-        let Some(objective) = objective(key).filter(|_| reference.get("E").is_some()) else { continue };
+        let Some(objective) = objective(key).filter(|_| reference.get("E").is_some()) else {
+            continue;
+        };
         let mut config = FitConfig::new(objective);
         if key.contains("tied") {
             config.constraints = vec![Constraint::Equal("alpha".into(), "beta".into())];
@@ -164,7 +169,8 @@ fn published(runs: &Table, name: &str, json: &Value, tally: &mut Check) -> Resul
     let is_first = |&row: &usize| flops[..row].iter().all(|other| *other != flops[row]);
     let budgets = (0..runs.len()).filter(is_first).filter(|&row| n_star[row] > 0.);
     let budgets: Vec<usize> = budgets.collect();
-    let pick = |rows: &[usize], values: &[f64]| rows.iter().map(|&row| values[row]).collect::<Vec<_>>();
+    let pick =
+        |rows: &[usize], values: &[f64]| rows.iter().map(|&row| values[row]).collect::<Vec<_>>();
     let plain = line(&pick(&budgets, &flops), &pick(&budgets, &n_star), None)?;
     let (exponent, coefficient) = (-plain.theta[1], plain.theta[0].exp());
     let published = &json["published_fit"];
@@ -199,7 +205,12 @@ fn parabolas(
         let name = format!("{name}.{budget:e}");
         if let Some(vertex) = optimum.parabola() {
             tally.number(&format!("{name}.N_star"), vertex.x, &reference["N_star"], PARAMETER);
-            tally.number(&format!("{name}.loss_star"), vertex.loss, &reference["loss_star"], PARAMETER);
+            tally.number(
+                &format!("{name}.loss_star"),
+                vertex.loss,
+                &reference["loss_star"],
+                PARAMETER,
+            );
             tally.number(&format!("{name}.curv"), vertex.curvature, &reference["curv"], PARAMETER);
         }
         let interior = reference["interior"].as_bool();

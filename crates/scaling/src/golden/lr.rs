@@ -64,7 +64,8 @@ fn laws(cells: &[(f64, f64, f64)], key: &str, json: &Value, tally: &mut Check) -
             .with_input("n", cells.iter().map(|cell| cell.0).collect())
             .with_input("d", cells.iter().map(|cell| cell.1).collect())
     };
-    let joint = fit(&LrHorizon::of_size_and_tokens(CountUnit::Billions), &observations(cells), &config)?;
+    let joint =
+        fit(&LrHorizon::of_size_and_tokens(CountUnit::Billions), &observations(cells), &config)?;
     let expected = &json["joint_NinB_DinB"];
     for name in ["C", "alpha", "beta"] {
         let actual = joint.value(name).unwrap_or(f64::NAN);

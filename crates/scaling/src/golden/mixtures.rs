@@ -39,13 +39,21 @@ fn compare_test(tally: &mut Check, name: &str, test: &Independence, json: &Value
         if let Some(expected) = expected {
             // Tail probabilities of 1e-80 are compared in their logarithm.
             let error = (actual.ln() - expected.ln()).abs();
-            tally.close(&format!("{name}.{key}"), error, 0., PARAMETER, expected.ln().abs().max(1.));
+            tally.close(
+                &format!("{name}.{key}"),
+                error,
+                0.,
+                PARAMETER,
+                expected.ln().abs().max(1.),
+            );
         }
     }
     let rejects = |p: f64| p < 0.01;
     for key in ["p", "p_other"] {
         if let Some(expected) = json[key].as_f64() {
-            tally.require(rejects(test.p_value) == rejects(expected), || format!("{name}: p {:e}", test.p_value));
+            tally.require(rejects(test.p_value) == rejects(expected), || {
+                format!("{name}: p {:e}", test.p_value)
+            });
         }
     }
 }
@@ -70,9 +78,19 @@ pub(super) fn regmix(table: &Table, json: &Value, tally: &mut Check) -> Result<(
         let fit = fit(&law, &all, &FitConfig::new(Objective::NlsLog))?;
         let expected = &reference["offset_form"];
         tally.number(&format!("{domain}.lnc"), fit.theta[0], &expected["lnc"], PARAMETER);
-        tally.number(&format!("{domain}.offset_gamma"), fit.theta[1], &expected["gamma"], PARAMETER);
+        tally.number(
+            &format!("{domain}.offset_gamma"),
+            fit.theta[1],
+            &expected["gamma"],
+            PARAMETER,
+        );
         // The cost is flat in the offset: its second derivative leaves the sixth digit of the cost to the third of it.
-        tally.number(&format!("{domain}.eps"), fit.theta[2].exp(), &expected["eps"], 5. * PARAMETER);
+        tally.number(
+            &format!("{domain}.eps"),
+            fit.theta[2].exp(),
+            &expected["eps"],
+            5. * PARAMETER,
+        );
         tally.number(&format!("{domain}.cost"), fit.objective_value, &expected["cost"], OBJECTIVE);
     }
     Ok(())
@@ -124,7 +142,8 @@ pub(super) fn multilingual(table: &Table, json: &Value, tally: &mut Check) -> Re
 
 /// The sum that a key names: `sum_loss N=8.5e+07 D=5e10`, or the normalised one.
 fn components(fits: &[Fit], target: &str) -> Result<Vec<Component>> {
-    let at = |mark: &str| -> Option<f64> { target.split(mark).nth(1)?.split(' ').next()?.parse().ok() };
+    let at =
+        |mark: &str| -> Option<f64> { target.split(mark).nth(1)?.split(' ').next()?.parse().ok() };
     let (weighing, scale) = match (at("N="), at("D=")) {
         (Some(n), Some(d)) => (Weighing::Sum, (n, d)),
         _ => (Weighing::Normalised, (1., 1.)),

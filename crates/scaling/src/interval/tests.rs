@@ -20,7 +20,8 @@ fn a_percentile_interval_leaves_equal_tails() {
 
 #[test]
 fn one_wild_value_shows_as_a_heavy_tail() {
-    let mut values: Vec<f64> = (1..1000).map(|i| crate::distribution::normal_quantile(f64::from(i) / 1000.)).collect();
+    let mut values: Vec<f64> =
+        (1..1000).map(|i| crate::distribution::normal_quantile(f64::from(i) / 1000.)).collect();
     assert!((tail_weight(&values) - 1.).abs() < 0.02);
     values[0] = 500.;
     assert!(tail_weight(&values) > 5.);

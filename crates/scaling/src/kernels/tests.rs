@@ -54,9 +54,13 @@ fn hubers_loss_and_its_derivatives_agree_with_their_definition() {
         let (mut slope, mut curvature) = (vec![0.; n], vec![0.; n]);
         let rule = Robust { delta, blend: 0.25 };
         let value = robust(rule, &r, &w, &mut slope, &mut curvature);
-        let loss = |r: f64| if r.abs() <= delta { 0.5 * r * r } else { delta * (r.abs() - 0.5 * delta) };
+        let loss =
+            |r: f64| if r.abs() <= delta { 0.5 * r * r } else { delta * (r.abs() - 0.5 * delta) };
         let expected: f64 = r.iter().zip(&w).map(|(r, w)| w * loss(*r)).sum();
-        assert!((value - expected).abs() < 1e-14 && (robust_value(delta, &r, &w) - expected).abs() < 1e-14);
+        assert!(
+            (value - expected).abs() < 1e-14
+                && (robust_value(delta, &r, &w) - expected).abs() < 1e-14
+        );
         for i in 0..n {
             assert!((slope[i] - w[i] * r[i].clamp(-delta, delta)).abs() < 1e-15);
             let outside = 0.25 * w[i] * delta / r[i].abs();

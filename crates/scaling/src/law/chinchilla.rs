@@ -122,7 +122,8 @@ impl Law for Chinchilla {
     }
 
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
-        let grid = two_powers(&design.columns[0], &design.columns[1], log_target, weights, &EXPONENTS);
+        let grid =
+            two_powers(&design.columns[0], &design.columns[1], log_target, weights, &EXPONENTS);
         grid.spread(12).into_iter().map(|start| start.theta.to_vec()).collect()
     }
 }

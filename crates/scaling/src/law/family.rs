@@ -235,9 +235,8 @@ impl Family {
                 log_target.iter().zip(minus_ln_p).map(|(y, x)| y - gamma * x).collect();
             let (n, d) = (&design.columns[0], &design.columns[1]);
             let grid = two_powers(n, d, &without, weights, &COARSE_EXPONENTS);
-            starts.extend(
-                grid.spread(3).into_iter().map(|s| (s.objective, s.theta.to_vec(), gamma)),
-            );
+            starts
+                .extend(grid.spread(3).into_iter().map(|s| (s.objective, s.theta.to_vec(), gamma)));
         }
         starts
     }

@@ -97,7 +97,8 @@ impl Law for LrHorizon {
         let mut columns: Vec<Vec<f64>> = self.inputs.iter().zip(inputs).map(column).collect();
         if self.is_quadratic {
             let d = self.inputs.iter().position(|name| *name == "d").map(|i| columns[i].clone());
-            columns.extend(d.map(|d| d.iter().map(|minus_ln_d| -minus_ln_d * minus_ln_d).collect()));
+            columns
+                .extend(d.map(|d| d.iter().map(|minus_ln_d| -minus_ln_d * minus_ln_d).collect()));
         }
         columns
     }

@@ -23,11 +23,7 @@ impl PowerLaw {
     /// `y = E + A x^-alpha`.
     pub fn with_floor(input: &str) -> Self {
         let terms = vec![vec![constant(0), slope(1, 0)], vec![constant(2)]];
-        Self {
-            input: input.to_owned(),
-            has_floor: true,
-            form: ExpSum { terms, common: vec![] },
-        }
+        Self { input: input.to_owned(), has_floor: true, form: ExpSum { terms, common: vec![] } }
     }
 }
 

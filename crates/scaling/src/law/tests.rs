@@ -19,7 +19,9 @@ fn laws() -> Vec<(Box<dyn Law>, Vec<f64>)> {
         (Box::new(PowerLaw::with_floor("n")), vec![480., 0.35, 1.8]),
         (Box::new(PowerLaw::pure("n")), vec![480., 0.35]),
         (
-            Box::new(LrHorizon::of_size_and_tokens(CountUnit::Billions).with_batch().with_curvature()),
+            Box::new(
+                LrHorizon::of_size_and_tokens(CountUnit::Billions).with_batch().with_curvature(),
+            ),
             vec![1.55e-3, 0.23, 0.32, 0.3, 0.01],
         ),
     ]
@@ -111,7 +113,11 @@ fn second_derivatives_agree_with_finite_differences_of_gradients() {
                 let product = |k: usize| values.jacobian[i * n + k] * values.jacobian[j * n + k];
                 let want: f64 = (0..n).map(|k| c[k] * (of_log(k) + product(k))).sum();
                 let got = hessian[i * p + j];
-                assert!((got - want).abs() < 1e-6 * (1. + want.abs()), "{}: {got} {want}", law.name());
+                assert!(
+                    (got - want).abs() < 1e-6 * (1. + want.abs()),
+                    "{}: {got} {want}",
+                    law.name()
+                );
             }
         }
     }
@@ -140,7 +146,11 @@ fn laws_agree_with_their_formulas() {
     check(&PowerLaw::with_floor("n"), &[480., 0.35, 1.8], 1.8 + 480. * 4e8_f64.powf(-0.35));
     let horizon = LrHorizon::of_size_and_tokens(CountUnit::Billions).with_batch().with_curvature();
     let ln_d = 30_f64.ln();
-    let lr = 1.55e-3 * 0.4_f64.powf(-0.23) * 30_f64.powf(-0.32) * 128_f64.powf(0.3) * (-0.01 * ln_d * ln_d).exp();
+    let lr = 1.55e-3
+        * 0.4_f64.powf(-0.23)
+        * 30_f64.powf(-0.32)
+        * 128_f64.powf(0.3)
+        * (-0.01 * ln_d * ln_d).exp();
     check(&horizon, &[1.55e-3, 0.23, 0.32, 0.3, 0.01], lr);
 }
 
@@ -195,7 +205,11 @@ fn inputs_outside_their_domain_are_named() {
     let zero = runs().with_input("n", vec![1., 0.]).with_input("d", vec![1., 1.]);
     check(&Chinchilla::new(), zero, "row 12, column `n`: must be positive, got 0");
     let absent = runs().with_input("p", vec![0.5, 0.]);
-    check(&Family::at_one_scale("x"), absent.clone(), "row 12, column `p`: must be positive, got 0");
+    check(
+        &Family::at_one_scale("x"),
+        absent.clone(),
+        "row 12, column `p`: must be positive, got 0",
+    );
     assert!(Design::new(&Family::at_one_scale("x").with_offset(), &absent).is_ok());
     let beyond = runs().with_input("p", vec![0.5, 1.5]);
     let want = "row 12, column `p`: must lie between 0 and 1, got 1.5";

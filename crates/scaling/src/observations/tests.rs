@@ -19,7 +19,10 @@ fn faults_name_row_and_column() {
     assert_eq!(message(&negative), "row 3, column `loss`: must be positive, got -1");
     let weight = points().with_weights(vec![1., -2., 1.]);
     assert_eq!(message(&weight), "row 2, column `weights`: must not be negative");
-    assert_eq!(message(&points().with_clusters(vec![1])), "column `clusters`: 1 groups for 3 points");
+    assert_eq!(
+        message(&points().with_clusters(vec![1])),
+        "column `clusters`: 1 groups for 3 points"
+    );
 }
 
 #[test]

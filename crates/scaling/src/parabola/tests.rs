@@ -38,7 +38,9 @@ fn a_hill_has_no_best_value() {
     let (x, loss) = sweep(1e-3, 2., 7);
     let hill: Vec<f64> = loss.iter().map(|loss| 5. - loss).collect();
     let optimum = read(&x, &hill, ParabolaConfig::default());
-    assert!(matches!(optimum, Optimum::NotIdentified(Reason::NotConvex { curvature }, _) if curvature < 0.));
+    assert!(
+        matches!(optimum, Optimum::NotIdentified(Reason::NotConvex { curvature }, _) if curvature < 0.)
+    );
 }
 
 #[test]
@@ -72,7 +74,10 @@ fn noise_without_shape_can_be_refused_by_its_explained_share() {
     let x: Vec<f64> = (0..9).map(|i| 1e-3 * 2_f64.powi(i)).collect();
     let loss = [2.02, 2., 2.03, 1.99, 2.01, 2., 2.02, 1.99, 2.03];
     let config = ParabolaConfig { min_r2: 0.9, ..ParabolaConfig::default() };
-    assert!(matches!(read(&x, &loss, config), Optimum::NotIdentified(Reason::PoorFit { .. }, Some(_))));
+    assert!(matches!(
+        read(&x, &loss, config),
+        Optimum::NotIdentified(Reason::PoorFit { .. }, Some(_))
+    ));
 }
 
 #[test]

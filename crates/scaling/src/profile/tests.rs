@@ -70,7 +70,11 @@ fn ends_are_where_a_fit_with_the_parameter_held_meets_the_cut() {
                 let at = deviance.of(value, fitted.objective_value);
                 // Absolute deviations are smoothed a little on the way; the others are exact.
                 let limit = if objective == Objective::Lad { 0.02 } else { 1e-5 };
-                assert!((at / profile.cut - 1.).abs() < limit, "{objective:?} {name}: {at} {}", profile.cut);
+                assert!(
+                    (at / profile.cut - 1.).abs() < limit,
+                    "{objective:?} {name}: {at} {}",
+                    profile.cut
+                );
             }
         }
     }

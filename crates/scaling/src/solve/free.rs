@@ -38,7 +38,8 @@ impl FreeMap {
                     let agree = parameters[left].scale == parameters[right].scale;
                     let want = format!("like `{}` on one scale", parameters[left].name);
                     ensure(agree, "tied parameter", want, &parameters[right].name)?;
-                    let (keep, join) = (same_as[left].min(same_as[right]), same_as[left].max(same_as[right]));
+                    let (keep, join) =
+                        (same_as[left].min(same_as[right]), same_as[left].max(same_as[right]));
                     same_as.iter_mut().filter(|root| **root == join).for_each(|root| *root = keep);
                 }
                 Constraint::Fixed(name, value) => {
@@ -52,7 +53,9 @@ impl FreeMap {
             }
         }
         let fixed = (0..parameters.len())
-            .map(|i| (0..parameters.len()).find_map(|j| fixed[j].filter(|_| same_as[j] == same_as[i])))
+            .map(|i| {
+                (0..parameters.len()).find_map(|j| fixed[j].filter(|_| same_as[j] == same_as[i]))
+            })
             .collect::<Vec<_>>();
         Ok(Self::build(&parameters, &same_as, &fixed))
     }
@@ -144,7 +147,9 @@ impl FreeMap {
         free.fill(0.);
         for i in 0..p {
             for j in 0..=i {
-                let (Slot::Free(k), Slot::Free(l)) = (self.slots[i], self.slots[j]) else { continue };
+                let (Slot::Free(k), Slot::Free(l)) = (self.slots[i], self.slots[j]) else {
+                    continue;
+                };
                 let value = lower[i * p + j];
                 // Two tied parameters meet twice in the square of their sum.
                 let value = if i != j && k == l { 2. * value } else { value };

@@ -17,7 +17,8 @@ fn runs(seed: u64, is_heavy: bool) -> Observations {
     let (mut n, mut d, mut loss) = (vec![], vec![], vec![]);
     let heavy = StudentT::new(2.).unwrap();
     for _ in 0..40 {
-        let (params, tokens) = (10_f64.powf(rng.random_range(7.5..10.)), 10_f64.powf(rng.random_range(9.0..11.5)));
+        let (params, tokens) =
+            (10_f64.powf(rng.random_range(7.5..10.)), 10_f64.powf(rng.random_range(9.0..11.5)));
         let normal: f64 = StandardNormal.sample(&mut rng);
         let error = if is_heavy { heavy.sample(&mut rng) } else { normal };
         let clean = predict(&law, &theta, &[("n", params), ("d", tokens)]).unwrap();
@@ -97,10 +98,14 @@ fn no_start_of_the_oracle_ends_lower() {
                 ws.free = theta.to_vec();
                 value(&problem, &mut ws)
             };
-            let starts = [[6., 7., 0.5, 0.3, 0.3], [3., 9., 0.1, 0.2, 0.5], [9., 5., 0.7, 0.5, 0.2]];
+            let starts =
+                [[6., 7., 0.5, 0.3, 0.3], [3., 9., 0.1, 0.2, 0.5], [9., 5., 0.7, 0.5, 0.2]];
             for start in starts {
                 let theirs = simplex(&start, &mut of).0;
-                assert!(ours <= theirs * (1. + 1e-9), "{objective:?}: {ours:e}, the oracle {theirs:e}");
+                assert!(
+                    ours <= theirs * (1. + 1e-9),
+                    "{objective:?}: {ours:e}, the oracle {theirs:e}"
+                );
             }
         }
     }
@@ -130,7 +135,10 @@ fn a_warm_start_ends_where_cold_ones_do() {
         let cold = minimise(&problem, &mut ws, Stop::COLD);
         ws.free.iter_mut().for_each(|x| *x *= 1.02);
         let warm = minimise(&problem, &mut ws, Stop::WARM);
-        assert!(warm.converged && (warm.objective / cold.objective - 1.).abs() < 1e-8, "{objective:?}");
+        assert!(
+            warm.converged && (warm.objective / cold.objective - 1.).abs() < 1e-8,
+            "{objective:?}"
+        );
     }
 }
 

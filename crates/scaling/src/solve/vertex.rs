@@ -51,6 +51,7 @@ impl Vertex {
         ws.restore(problem);
         std::mem::swap(&mut ws.residuals, &mut ws.trial_residuals);
         let mut objective = absolute(&ws.residuals, problem.weights);
+        let floor = 1e-12 * problem.weights.iter().sum::<f64>();
         self.basis.clear();
         for _ in 0..MAX_ROUNDS {
             ws.linearise(problem);
@@ -63,11 +64,11 @@ impl Vertex {
             }
             let promised = objective - absolute(&self.residuals, problem.weights);
             let Some(next) = self.advance(problem, ws, objective) else {
-                return promised <= 1e-9 * objective; // The linear problem says stay, up to rounding.
+                return promised <= (1e-9 * objective).max(floor); // The linear problem says stay, up to rounding.
             };
             let gain = objective - next;
             objective = next;
-            if gain <= 1e-13 * objective {
+            if gain <= (1e-13 * objective).max(1e-3 * floor) {
                 return true;
             }
         }
@@ -136,7 +137,9 @@ impl Vertex {
         self.step.clear();
         self.step.resize(q, 0.);
         for k in 0..q {
-            self.step[k] = -(0..q).map(|b| self.inverse[k * q + b] * self.residuals[self.basis[b]]).sum::<f64>();
+            self.step[k] = -(0..q)
+                .map(|b| self.inverse[k * q + b] * self.residuals[self.basis[b]])
+                .sum::<f64>();
             kernels::add_scaled(self.step[k], &self.columns[k * n..][..n], &mut self.residuals);
         }
         for _ in 0..MAX_EDGES {
@@ -224,7 +227,12 @@ impl Vertex {
     }
 
     /// Where the objective is lowest along the edge: the point whose residual becomes zero there, and how far it is.
-    fn line_search(&mut self, problem: &Problem, leaving: usize, slope: f64) -> Option<(usize, f64)> {
+    fn line_search(
+        &mut self,
+        problem: &Problem,
+        leaving: usize,
+        slope: f64,
+    ) -> Option<(usize, f64)> {
         let n = problem.design.n_points;
         self.rates.fill(0.);
         for (k, &along) in self.edge.iter().enumerate() {

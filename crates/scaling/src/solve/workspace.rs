@@ -62,7 +62,9 @@ impl Workspace {
         self.theta.resize(p, 0.);
         self.full_gradient.resize(p, 0.);
         self.full_hessian.resize(p * p, 0.);
-        for vector in [&mut self.free, &mut self.gradient, &mut self.scale, &mut self.step, &mut self.trial] {
+        for vector in
+            [&mut self.free, &mut self.gradient, &mut self.scale, &mut self.step, &mut self.trial]
+        {
             vector.resize(q, 0.);
         }
         self.hessian.resize(q * q, 0.);
@@ -125,6 +127,17 @@ impl Workspace {
         self.weighted.extend(self.trial_residuals.iter().map(|r| r.abs()));
         let middle = self.weighted.len() / 2;
         *self.weighted.select_nth_unstable_by(middle, f64::total_cmp).1
+    }
+
+    /// A decrease that is rounding alone, of residuals that change by some 1e-12 of the target: where data have no
+    /// noise, the objective has no scale of its own.
+    pub(super) fn rounding(&self, problem: &Problem) -> f64 {
+        let size = if problem.objective.is_level() {
+            kernels::dot3(problem.weights, &self.level_target, &self.level_target)
+        } else {
+            problem.weights.iter().sum()
+        };
+        1e-25 * size
     }
 
     /// The Jacobian of the logarithm of the prediction at the current point, which was the last evaluated.

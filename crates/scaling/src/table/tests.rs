@@ -31,7 +31,12 @@ fn messages_name_file_row_and_column() {
     );
     let ragged = Table::parse_csv("a,b\n1,2\n3\n", Some(Path::new("x.csv"))).unwrap_err();
     check(ragged, "`x.csv`, row 2, column `b`: the row has 1 cells, the header 2");
-    assert!(Table::read_csv(Path::new("nowhere.csv")).unwrap_err().to_string().starts_with("cannot read `nowhere.csv`"));
+    assert!(
+        Table::read_csv(Path::new("nowhere.csv"))
+            .unwrap_err()
+            .to_string()
+            .starts_with("cannot read `nowhere.csv`")
+    );
 }
 
 #[test]

@@ -9,7 +9,68 @@ use super::math::fma;
 
 const LANES: usize = 16;
 
+/// By value from function to function: the compiler keeps them in a register, which it often does not do with two arrays
+/// that one loop changes.
 type Lanes = [f32; LANES];
+
+#[inline(always)]
+fn load<X: Element>(x: &[X; LANES]) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    for i in 0..LANES {
+        lanes[i] = x[i].get();
+    }
+    lanes
+}
+
+#[inline(always)]
+fn plus(mut a: Lanes, b: Lanes) -> Lanes {
+    for i in 0..LANES {
+        a[i] += b[i];
+    }
+    a
+}
+
+#[inline(always)]
+fn times(mut a: Lanes, b: Lanes) -> Lanes {
+    for i in 0..LANES {
+        a[i] *= b[i];
+    }
+    a
+}
+
+#[inline(always)]
+fn less(mut a: Lanes, b: f32) -> Lanes {
+    for i in 0..LANES {
+        a[i] -= b;
+    }
+    a
+}
+
+#[inline(always)]
+fn scaled(mut a: Lanes, b: f32) -> Lanes {
+    for i in 0..LANES {
+        a[i] *= b;
+    }
+    a
+}
+
+/// `sum + a * b`.
+#[inline(always)]
+fn add_product<M: Machine>(mut sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
+    for i in 0..LANES {
+        sum[i] = fma::<M>(a[i], b[i], sum[i]);
+    }
+    sum
+}
+
+/// The larger one, or `b` where `a` is NaN.
+#[inline(always)]
+fn larger(a: Lanes, mut b: Lanes) -> Lanes {
+    for i in 0..LANES {
+        b[i] = if a[i] > b[i] { a[i] } else { b[i] };
+    }
+    b
+}
 
 /// Their sum, by halves.
 #[inline(always)]
@@ -31,9 +92,7 @@ pub(super) fn sum<X: Element>(x: &[X]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for x in chunks {
-        for i in 0..LANES {
-            lanes[i] += x[i].get();
-        }
+        lanes = plus(lanes, load(x));
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         *lane += x.get();
@@ -47,10 +106,8 @@ pub(super) fn centred_square<M: Machine, X: Element>(x: &[X], mean: f32) -> f32 
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [0.0; LANES];
     for x in chunks {
-        for i in 0..LANES {
-            let centred = x[i].get() - mean;
-            lanes[i] = fma::<M>(centred, centred, lanes[i]);
-        }
+        let centred = less(load(x), mean);
+        lanes = add_product::<M>(lanes, centred, centred);
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         let centred = x.get() - mean;
@@ -72,16 +129,15 @@ pub(super) fn dot<M: Machine, D: Element, X: Element>(
     let (xs, x_rest) = x.as_chunks::<LANES>();
     let (mut plain, mut centred) = ([0.0; LANES], [0.0; LANES]);
     for ((dy, weight), x) in dys.iter().zip(weights).zip(xs) {
-        for i in 0..LANES {
-            let g = dy[i].get() * weight[i];
-            plain[i] += g;
-            centred[i] = fma::<M>(g, x[i].get() - mean, centred[i]);
-        }
+        let g = times(load(dy), *weight);
+        plain = plus(plain, g);
+        centred = add_product::<M>(centred, g, less(load(x), mean));
     }
-    for (i, ((dy, weight), x)) in dy_rest.iter().zip(weight_rest).zip(x_rest).enumerate() {
+    let rest = dy_rest.iter().zip(weight_rest).zip(x_rest);
+    for ((plain, centred), ((dy, weight), x)) in plain.iter_mut().zip(&mut centred).zip(rest) {
         let g = dy.get() * weight;
-        plain[i] += g;
-        centred[i] = fma::<M>(g, x.get() - mean, centred[i]);
+        *plain += g;
+        *centred = fma::<M>(g, x.get() - mean, *centred);
     }
     [fold(&plain), fold(&centred)]
 }
@@ -92,20 +148,22 @@ pub(super) fn largest<X: Element>(x: &[X], scale: f32) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     let mut lanes = [f32::NEG_INFINITY; LANES];
     for x in chunks {
-        for i in 0..LANES {
-            let x = scale * x[i].get();
-            lanes[i] = if x > lanes[i] { x } else { lanes[i] };
-        }
+        lanes = larger(scaled(load(x), scale), lanes);
     }
     for (lane, x) in lanes.iter_mut().zip(rest) {
         let x = scale * x.get();
         *lane = if x > *lane { x } else { *lane };
     }
-    let mut most = f32::NEG_INFINITY;
-    for &lane in black_box(&lanes) {
-        most = if lane > most { lane } else { most };
+    let lanes = black_box(&lanes);
+    let max = |a: f32, b: f32| if a > b { a } else { b };
+    let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
+    for i in 0..8 {
+        eight[i] = max(lanes[i], lanes[i + 8]);
     }
-    most
+    for i in 0..4 {
+        four[i] = max(eight[i], eight[i + 4]);
+    }
+    max(max(four[0], four[2]), max(four[1], four[3]))
 }
 
 /// `sums += x`, as far as `sums` reaches.

@@ -151,7 +151,8 @@ impl<X: Element> Job for AddUp<'_, X> {
         let n = sums.len();
         let mut row = part.rows.start;
         while row + 4 <= part.rows.end {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| &x.row(row + i)[..n]);
+            let (a, b) = (&x.row(row)[..n], &x.row(row + 1)[..n]);
+            let (c, d) = (&x.row(row + 2)[..n], &x.row(row + 3)[..n]);
             for i in 0..n {
                 sums[i] += (a[i].get() + b[i].get()) + (c[i].get() + d[i].get());
             }

@@ -70,32 +70,31 @@ impl<T: Element> Job for Backward<'_, T> {
         let group = n_heads / n_kv_heads;
         for head in 0..n_heads {
             let [q, k, v] = geometry.columns(head, head / group);
-            let unpack = |from: &Rows<'_, T>, column, bias, table, scale, to: &mut Vec<f32>| {
-                let at = At { row: sequence * seq, column };
-                load::<M, T>(geometry, from, at, bias, table, scale, to);
-            };
+            let (row, bias) = (sequence * seq, call.bias);
+            // No closures: what is not sure to be inlined is compiled for the least of processors.
             if head % group == 0 {
-                unpack(&qkv, k, call.bias, call.key_table, 1.0, &mut scratch.k);
-                unpack(&qkv, v, call.bias, None, 1.0, &mut scratch.v);
+                let at = At { row, column: k };
+                load::<M, T>(geometry, &qkv, at, bias, call.key_table, 1.0, &mut scratch.k);
+                let at = At { row, column: v };
+                load::<M, T>(geometry, &qkv, at, bias, None, 1.0, &mut scratch.v);
                 scratch.dk.fill(0.0);
                 scratch.dv.fill(0.0);
             }
-            unpack(&qkv, q, call.bias, call.query_table, call.scale, &mut scratch.q);
-            unpack(&out, q, None, None, 1.0, &mut scratch.out);
-            unpack(&d_out, q, None, None, 1.0, &mut scratch.d_out);
+            let at = At { row, column: q };
+            load::<M, T>(geometry, &qkv, at, bias, call.query_table, call.scale, &mut scratch.q);
+            load::<M, T>(geometry, &out, at, None, None, 1.0, &mut scratch.out);
+            load::<M, T>(geometry, &d_out, at, None, None, 1.0, &mut scratch.d_out);
             let lse = lse.row(sequence * n_heads + head);
             for first in (0..seq).step_by(LANES) {
                 scores::<M>(&mut scratch, call, head, first, lse);
                 gradients::<M>(&mut scratch, geometry.padded_dim(), first);
             }
-            let mut pack = |from: &mut Vec<f32>, table, scale, column| {
-                store::<M, T>(geometry, from, table, scale, &mut d_qkv, column);
-            };
             // The queries were scaled before they met the keys, so that dk needs no scale.
-            pack(&mut scratch.dq, call.query_table, call.scale, q);
+            let (tables, scale) = ([call.query_table, call.key_table], call.scale);
+            store::<M, T>(geometry, &mut scratch.dq, tables[0], scale, &mut d_qkv, q);
             if (head + 1) % group == 0 {
-                pack(&mut scratch.dk, call.key_table, 1.0, k);
-                pack(&mut scratch.dv, None, 1.0, v);
+                store::<M, T>(geometry, &mut scratch.dk, tables[1], 1.0, &mut d_qkv, k);
+                store::<M, T>(geometry, &mut scratch.dv, None, 1.0, &mut d_qkv, v);
             }
         }
     }

@@ -48,14 +48,15 @@ impl<T: Element> Job for Forward<'_, T> {
         let group = n_heads / n_kv_heads;
         for head in 0..n_heads {
             let [q, k, v] = geometry.columns(head, head / group);
-            let unpack = |column, bias, table, scale, to: &mut Vec<f32>| {
-                let at = At { row: sequence * seq, column };
-                load::<M, T>(geometry, &qkv, at, bias, table, scale, to);
-            };
-            unpack(q, call.bias, call.query_table, call.scale, &mut scratch.q);
+            let (row, bias) = (sequence * seq, call.bias);
+            // No closure: what is not sure to be inlined is compiled for the least of processors.
+            let at = At { row, column: q };
+            load::<M, T>(geometry, &qkv, at, bias, call.query_table, call.scale, &mut scratch.q);
             if head % group == 0 {
-                unpack(k, call.bias, call.key_table, 1.0, &mut scratch.k);
-                unpack(v, call.bias, None, 1.0, &mut scratch.v);
+                let at = At { row, column: k };
+                load::<M, T>(geometry, &qkv, at, bias, call.key_table, 1.0, &mut scratch.k);
+                let at = At { row, column: v };
+                load::<M, T>(geometry, &qkv, at, bias, None, 1.0, &mut scratch.v);
             }
             for first in (0..seq).step_by(LANES) {
                 let (most, sum) = probabilities::<M>(&mut scratch, call, head, first);
