@@ -6,6 +6,7 @@ use tch::Tensor;
 use crate::attention::Attention;
 use crate::cache::Slot;
 use crate::config::NormPlacement;
+use crate::fused;
 use crate::mlp::Mlp;
 use crate::norm::Norm;
 use crate::plan::Plan;
@@ -23,6 +24,21 @@ pub(crate) struct Block {
 }
 
 impl Block {
+    /// As [`Self::forward`] without a cache, in one piece where that can be, unless it is to go `op_by_op`.
+    pub(crate) fn run(
+        &self,
+        x: &Tensor,
+        plan: &Plan,
+        train: bool,
+        op_by_op: bool,
+    ) -> Result<Tensor> {
+        let whole = if op_by_op { None } else { fused::forward(self, x, plan, train)? };
+        match whole {
+            Some(x) => Ok(x),
+            None => self.forward(x, plan, train, None),
+        }
+    }
+
     /// `x` is the residual stream, `[batch, seq, d_model]`, and so is the result.
     pub(crate) fn forward(
         &self,

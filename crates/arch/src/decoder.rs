@@ -12,7 +12,6 @@ use crate::cache::KvCache;
 use crate::config::{Activation, DecoderConfig, Init, NormPlacement, Positions};
 use crate::embedding::Embedding;
 use crate::error::Result;
-use crate::fused;
 use crate::gains::Gains;
 use crate::init;
 use crate::layout::{self, Spec};
@@ -250,19 +249,13 @@ impl Decoder {
     }
 
     fn through(&self, block: &Block, x: &Tensor, plan: &Plan, options: &Forward) -> Result<Tensor> {
-        if !options.activation_checkpointing {
-            let fused = match options.op_by_op {
-                true => None,
-                false => fused::forward(block, x, plan, options.train)?,
-            };
-            return match fused {
-                Some(x) => Ok(x),
-                None => Ok(block.forward(x, plan, options.train, None)?),
-            };
+        let &Forward { train, activation_checkpointing, op_by_op, .. } = options;
+        if !activation_checkpointing {
+            return Ok(block.run(x, plan, train, op_by_op)?);
         }
-        let (block, plan, train) = (block.share(), plan.share(), options.train);
+        let (block, plan) = (block.share(), plan.share());
         Ok(forerun_tensors::checkpoint(&[x], move |inputs| {
-            block.forward(&inputs[0], &plan, train, None)
+            block.run(&inputs[0], &plan, train, op_by_op)
         })?)
     }
 

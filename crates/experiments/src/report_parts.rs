@@ -31,6 +31,14 @@ impl Mean {
         Self { value: self.value.exp(), low: self.low.map(f64::exp), high: self.high.map(f64::exp) }
     }
 
+    /// With half the width of its interval, which takes less room, or with so many digits.
+    pub(crate) fn short_cell(self, digits: usize) -> Cell {
+        match (self.low, self.high) {
+            (Some(low), Some(high)) => Cell::plus_minus(self.value, (high - low) / 2.0),
+            _ => Cell::number(self.value, digits),
+        }
+    }
+
     /// With its interval, or with so many digits.
     pub(crate) fn cell(self, digits: usize) -> Cell {
         match (self.low, self.high) {

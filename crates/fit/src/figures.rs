@@ -3,11 +3,13 @@
 use forerun_runs::plot::{
     Axis, Bar, BarSeries, Bars, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style, Xy,
 };
-use forerun_scaling::allocation::{budgets, optimal_loss, optimal_params};
+use forerun_scaling::Quantity;
+use forerun_scaling::allocation::budgets;
 use forerun_scaling::law::{Design, predict, predict_all};
 use forerun_scaling::sweep::SweepCell;
 use forerun_scaling::units::Flops;
 
+use crate::derived::lowest_loss;
 use crate::output::{FitOutput, Named};
 use crate::problem::{LawName, Problem};
 use crate::solved::Solved;
@@ -98,7 +100,6 @@ fn frontier(solved: &Solved) -> Vec<Figure> {
     let (Some(n), Some(d)) = (points.input("n"), points.input("d")) else { return vec![] };
     let flops: Vec<f64> = n.iter().zip(d).map(|(n, d)| 6. * n * d).collect();
     let (low, high) = ends(&flops);
-    let law = solved.part.law.as_ref();
     let scale = budgets(Flops(low), Flops(100. * high), 13);
     let band = |estimate: crate::output::Estimate, flops: Flops| Point {
         x: flops.0,
@@ -106,8 +107,8 @@ fn frontier(solved: &Solved) -> Vec<Figure> {
         low: estimate.ci95.map(|ends| ends[0]),
         high: estimate.ci95.map(|ends| ends[1]),
     };
-    let size = scale.iter().map(|&c| band(solved.estimate(&optimal_params(law, c, &[])), c)).collect();
-    let loss = scale.iter().map(|&c| band(solved.estimate(&optimal_loss(law, c, &[])), c)).collect();
+    let size = scale.iter().map(|&c| band(solved.estimate(&Quantity::optimal_params(c)), c)).collect();
+    let loss = scale.iter().map(|&c| band(solved.estimate(&lowest_loss(c)), c)).collect();
     let runs = |y: &[f64]| flops.iter().zip(y).map(|(&x, &y)| Point::new(x, y)).collect::<Vec<_>>();
     let edge = || vec![ReferenceLine::Vertical { at: high, label: "largest run".into() }];
     let figure = |title: &str, y: Axis, line: Vec<Point>, dots: Vec<Point>| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use forerun_runs::recommendation::{Recommendation, RecommendedInterval, write_recommendations};
-use forerun_scaling::allocation::{optimal_allocation, optimal_params, wasted_compute};
+use forerun_scaling::allocation::{optimal_allocation, wasted_compute};
 use forerun_scaling::audit::{Target, expected_regret, predict_fitted, rule_of_thumb};
 use forerun_scaling::law::predict;
 use forerun_scaling::next_run::{self, Gain, RunOption};
@@ -283,7 +283,7 @@ fn size(solved: &Solved, target: &[(String, f64)], arguments: &RecommendArgument
     let flops = Flops(require(target, "flops")?);
     let law = solved.part.law.as_ref();
     let best = optimal_allocation(law, &solved.fit.theta, flops, &[])?;
-    let quantity = optimal_params(law, flops, &[]);
+    let quantity = Quantity::optimal_params(flops);
     let n = solved.estimate(&quantity);
     let d = solved.estimate(&Quantity::optimal_tokens(flops));
     let basis = format!(

@@ -110,6 +110,7 @@ pub fn profile(
         start: prepared.map.reduce(&fit.theta),
         ws,
         points: vec![(quantity.value(&fit.theta), 0.)],
+        hessian: quantity.hessian(&fit.theta),
     };
     let [low, high] = [-1., 1.].map(|side| walk.end(side));
     if low.is_none() && high.is_none() {
@@ -173,6 +174,7 @@ struct Walk<'a> {
     start: Vec<f64>,
     ws: Workspace,
     points: Vec<(f64, f64)>,
+    hessian: Vec<f64>,
 }
 
 /// How much stiffer the spring is than the profile.
@@ -190,9 +192,9 @@ impl Walk<'_> {
         // Positions of the spring's far end, and the root of the deviance there relative to the cut's.
         let (mut low, mut high) = ((0., 0., self.centre), None);
         let mut position = 1.;
-        for _ in 0..80 {
+        for _ in 0..50 {
             let (root, value) = self.visit(side * unit * position);
-            if (root - 1.).abs() < 1e-7 {
+            if (root - 1.).abs() < 3e-7 {
                 return Some(value);
             }
             if root < 1. {
@@ -204,7 +206,7 @@ impl Walk<'_> {
                 None if position > FAR => return None,
                 None => (position / root.max(0.4)).min(3. * position) * 1.001,
                 Some(high) => {
-                    if (high.0 - low.0) < 1e-9 * high.0 {
+                    if (high.0 - low.0) < 1e-7 * high.0 {
                         return Some(value);
                     }
                     let share = (1. - low.1) / (high.1 - low.1);
@@ -221,9 +223,10 @@ impl Walk<'_> {
             quantity: self.quantity,
             target: self.centre + distance,
             stiffness: STIFFNESS * self.curvature,
+            hessian: &self.hessian,
         };
         let problem = Problem { pull: Some(pull), ..self.problem };
-        let outcome = minimise(&problem, &mut self.ws, Stop { tolerance: 1e-14, ..Stop::COLD });
+        let outcome = minimise(&problem, &mut self.ws, Stop { tolerance: 1e-12, ..Stop::COLD });
         problem.map.expand(&self.ws.free, &mut self.ws.theta);
         let value = self.quantity.value(&self.ws.theta);
         let deviance = self.deviance.of(outcome.objective, self.best).max(0.);

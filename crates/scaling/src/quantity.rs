@@ -119,7 +119,7 @@ impl<'a> Quantity<'a> {
     pub fn gradient(&self, theta: &[f64]) -> Vec<f64> {
         let mut moved = theta.to_vec();
         let difference = |i: usize| {
-            let step = 1e-5 * theta[i].abs().max(0.1);
+            let step = 1e-4 * theta[i].abs().max(0.1);
             moved[i] = theta[i] + step;
             let above = self.value(&moved);
             moved[i] = theta[i] - step;
@@ -130,9 +130,10 @@ impl<'a> Quantity<'a> {
         (0..theta.len()).map(difference).collect()
     }
 
-    /// Second derivatives, the lower triangle, in the quantity's scale.
-    pub(crate) fn add_hessian(&self, theta: &[f64], rate: f64, hessian: &mut [f64]) {
+    /// Second derivatives in the quantity's scale, the lower triangle, row-major.
+    pub(crate) fn hessian(&self, theta: &[f64]) -> Vec<f64> {
         let p = theta.len();
+        let mut hessian = vec![0.; p * p];
         let mut moved = theta.to_vec();
         for i in 0..p {
             let step = 1e-3 * theta[i].abs().max(0.1);
@@ -142,9 +143,10 @@ impl<'a> Quantity<'a> {
             let below = self.gradient(&moved);
             moved[i] = theta[i];
             for j in 0..=i {
-                hessian[i * p + j] += rate * (above[j] - below[j]) / (2. * step);
+                hessian[i * p + j] = (above[j] - below[j]) / (2. * step);
             }
         }
+        hessian
     }
 }
 

@@ -37,6 +37,9 @@ pub(crate) struct Pull<'a> {
     pub(crate) quantity: &'a Quantity<'a>,
     pub(crate) target: f64,
     pub(crate) stiffness: f64,
+    /// The quantity's second derivatives near the estimate, lower triangle. They are not followed: a quantity may be
+    /// costly, and with its first derivatives exact these only set the pace.
+    pub(crate) hessian: &'a [f64],
 }
 
 impl Pull<'_> {
@@ -61,7 +64,7 @@ impl Pull<'_> {
             }
         }
         if is_newton {
-            self.quantity.add_hessian(theta, force, hessian);
+            hessian.iter_mut().zip(self.hessian).for_each(|(sum, own)| *sum += force * own);
         }
     }
 }
@@ -208,8 +211,10 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
                 break;
             }
             rejected += 1;
-            if rejected > 60 {
-                return Outcome { objective, steps: step, converged: false };
+            // What a step promises may drown in the rounding of the objective, or in the noise of a pull's quantity.
+            let drowned = decrement <= 1e3 * (stop.tolerance * objective.abs()).max(floor);
+            if rejected > 60 || rejected > 8 && drowned {
+                return Outcome { objective, steps: step, converged: drowned };
             }
             if delta.is_finite() && blend < 1. {
                 blend = (5. * blend).clamp(1e-3, 1.);

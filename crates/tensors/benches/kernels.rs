@@ -11,17 +11,14 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use forerun_tensors::init;
 use forerun_tensors::kernels::{
-    Activation, Middle, NormParams, NormSums, NormType, Pairs, Turn, activation_backward_into,
-    activation_into, bias_residual, column_sums, cross_entropy_rows, norm_backward_into, norm_into,
-    split_heads_into,
+    Activation, Middle, NormParams, NormSums, NormType, activation_backward_into, activation_into,
+    bias_residual, column_sums, cross_entropy_rows, norm_backward_into, norm_into,
 };
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use tch::{Device, Kind, Tensor};
 
 const ROWS: i64 = 2048;
 const VOCAB: i64 = 256;
-const HEADS: i64 = 4;
-const BATCH: i64 = 16;
 
 /// A kernel and what libtorch does in its place.
 struct Pair {
@@ -144,11 +141,6 @@ fn others(d: i64, kind: Kind) -> Vec<Pair> {
     let (x, r, y) = (randn(&[ROWS, d], kind), randn(&[ROWS, d], kind), randn(&[ROWS, d], kind));
     let b = randn(&[d], Kind::Float);
     let own = b.to_kind(kind);
-    let (seq, head_dim) = (ROWS / BATCH, d / HEADS);
-    let (cos, sin) =
-        (randn(&[seq, head_dim / 2], Kind::Float), randn(&[seq, head_dim / 2], Kind::Float));
-    let (c2, s2) = (Tensor::cat(&[&cos, &cos], 1), Tensor::cat(&[-&sin, sin.shallow_clone()], 1));
-    let heads = y.view([BATCH, HEADS, seq, head_dim]);
     vec![
         pair!(
             format!("bias and residual, {kind:?}, {d} channels"),
@@ -167,23 +159,6 @@ fn others(d: i64, kind: Kind) -> Vec<Pair> {
             [x],
             column_sums(&x, 1).unwrap(),
             x.sum_dim_intlist([0i64].as_slice(), false, Kind::Float)
-        ),
-        pair!(
-            format!("heads, bias and rotation, {kind:?}, {d} channels"),
-            [x, b, own, cos, sin, c2, s2, heads],
-            {
-                black_box((&own, &c2, &s2));
-                let turn = Turn { pairs: Pairs::HalfSplit, cos: &cos, sin: &sin };
-                split_heads_into(&x, Some(&b), Some(&turn), &heads).unwrap()
-            },
-            {
-                black_box((&b, &cos, &sin));
-                let (batch, n_heads, seq, head_dim) = heads.size4().unwrap();
-                let q = (&x + &own).view([batch, seq, n_heads, head_dim]).transpose(1, 2);
-                let wide = q.to_kind(Kind::Float);
-                let turned = (&wide * &c2).addcmul(&wide.roll([head_dim / 2], [-1]), &s2);
-                turned.to_kind(q.kind())
-            }
         ),
     ]
 }

@@ -27,7 +27,6 @@
 mod activation;
 mod attention;
 mod element;
-mod heads;
 mod lanes;
 mod loans;
 mod machine;
@@ -38,18 +37,17 @@ mod reference;
 mod residual;
 mod rows;
 mod softmax;
+mod turn;
 
 pub use activation::{
     Activation, ActivationGradients, ActivationSums, Gate, Middle, activation, activation_backward,
     activation_backward_into, activation_into,
 };
 pub use attention::Attention;
-pub use heads::{
-    Pairs, Turn, merge_heads, split_heads, split_heads_backward_into, split_heads_into,
-};
 pub use norm::{
     NormGradients, NormParams, NormSums, NormType, add_norm, add_norm_into, norm, norm_backward,
     norm_backward_into, norm_into,
 };
 pub use residual::{bias_residual, column_sums, column_sums_into};
 pub use softmax::{cross_entropy_rows, nll_rows};
+pub use turn::{Pairs, Turn};

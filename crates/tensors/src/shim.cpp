@@ -220,10 +220,8 @@ void ft_free(char* text) {
 
 bool ft_keep_freed_memory() {
 #ifdef __GLIBC__
-  // Beyond this size (glibc's largest) a block is mapped by itself and unmapped when freed.
-  constexpr int kMapped = 32 << 20;
-  constexpr int kNever = 0x7fffffff;
-  return mallopt(M_MMAP_THRESHOLD, kMapped) == 1 && mallopt(M_TRIM_THRESHOLD, kNever) == 1;
+  // No block is mapped by itself, to be unmapped when it is freed, and the heap never shrinks.
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1;
 #else
   return false;
 #endif

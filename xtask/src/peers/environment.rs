@@ -79,7 +79,8 @@ fn make(folder: &Path, requirements: &Path, needs: Needs) -> Result<()> {
         );
     }
     output::note(format!(
-        "the packages of `peers {}` are not here yet; installing them once ({}) into target/peers-venv/{0}",
+        "the packages of `peers {}` are not here yet; installing them once into target/peers-venv/{0}, for which pip may \
+         need {} of disk",
         needs.peer,
         disk::megabytes(needs.bytes)
     ));

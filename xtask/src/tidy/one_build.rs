@@ -31,9 +31,9 @@ fn foreign_units(arguments: &[&str]) -> BTreeMap<String, String> {
         }
     }
     let has_libtorch = foreign.values().any(|name| name.starts_with("torch-sys@"));
-    let without = Program::ALL.iter().any(|program| {
-        !program.needs_libtorch() && arguments.contains(&program.binary())
-    });
+    let without = Program::ALL
+        .iter()
+        .any(|program| !program.needs_libtorch() && arguments.contains(&program.binary()));
     assert_eq!(has_libtorch, !without, "{arguments:?} and torch-sys");
     foreign
 }

@@ -56,6 +56,11 @@ impl Spec {
         let Some(relations) = plan.causal()? else { return Ok(None) };
         let (batch, seq, d_model) = x.size3()?;
         let fc1 = mlp.fc1.weight.size();
+        let members = (fc1.len() == 3).then(|| fc1[0]);
+        if batch / members.unwrap_or(1).max(1) < i64::from(tch::get_num_threads()) {
+            // libtorch's attention gives each thread a head; ours, a sequence.
+            return Ok(None);
+        }
         Ok(Some(Self {
             placement,
             alpha,
@@ -67,7 +72,7 @@ impl Spec {
             head_dim: d_model / attention.n_heads,
             scale: attention.scale,
             d_ff: fc1[fc1.len() - 2],
-            members: (fc1.len() == 3).then(|| fc1[0]),
+            members,
             batch,
             seq,
             kind,
@@ -107,11 +112,13 @@ impl Spec {
         let own = self.batch / self.n_members();
         let row_bytes = 4 * (self.qkv_width() + 2 * self.d_ff + 4 * self.d_model());
         let threads = i64::from(tch::get_num_threads());
-        let sequences = (CHUNK_BYTES * threads / (row_bytes * self.seq)).max(threads);
-        // As equal as can be.
-        let n = ((own + sequences - 1) / sequences).max(1);
+        let sequences = CHUNK_BYTES * threads / (row_bytes * self.seq);
+        // Attention gives each thread whole sequences.
+        let step = (sequences / threads).max(1) * threads;
         let (first, seq) = (member * own, self.seq);
-        (0..n).map(move |i| (first + i * own / n) * seq..(first + (i + 1) * own / n) * seq)
+        (0..own).step_by(step as usize).map(move |start| {
+            (first + start) * seq..(first + own.min(start + step)) * seq
+        })
     }
 
     pub(super) fn attention<'a>(&'a self, matrices: &'a Matrices) -> Attention<'a> {

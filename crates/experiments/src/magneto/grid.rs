@@ -33,8 +33,10 @@ pub(super) enum End {
     Trains(f64),
     /// It has learnt less than that.
     Lags(f64),
-    /// No better than a guess by the frequencies of tokens: the plateau of Post-LN.
+    /// About as good as a guess by the frequencies of tokens: the plateau of Post-LN.
     Plateau(f64),
+    /// Worse than that: too slow, or thrown back.
+    Worse(f64),
     /// Its loss was not a number, or above the limit.
     Diverged,
 }
@@ -162,15 +164,16 @@ impl<'a> Grid<'a> {
         match loss {
             loss if !loss.is_finite() => End::Diverged,
             loss if loss <= self.threshold(depth, seed) => End::Trains(loss),
-            loss if loss >= self.unigram - PLATEAU => End::Plateau(loss),
-            loss => End::Lags(loss),
+            loss if loss < self.unigram - PLATEAU => End::Lags(loss),
+            loss if loss <= self.unigram + PLATEAU => End::Plateau(loss),
+            loss => End::Worse(loss),
         }
     }
 }
 
-/// A final loss that comes no closer than this to the loss of a guess by frequencies, nats per token, has learnt next
-/// to nothing of what lies before a token.
-pub(super) const PLATEAU: f64 = 0.03;
+/// A final loss that differs by no more than this from that of a guess by frequencies, nats per token, is that of a
+/// model which has learnt next to nothing of what lies before a token.
+pub(super) const PLATEAU: f64 = 0.05;
 
 /// The smallest finite value; NaN if there is none.
 fn lowest(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -128,7 +128,7 @@ fn curves(body: &MagnetoConfig, seed: u64, losses: &[(&str, i64, [f64; 3])]) -> 
 /// At 4 layers: Post-LN on its plateau, Pre-LN up to 1e-2, the others with a lower loss.
 fn example(body: &MagnetoConfig) -> Vec<Curve> {
     let losses = [
-        ("post", 4, [3.0, 3.1, NAN]),
+        ("post", 4, [3.3, 3.01, NAN]),
         ("pre", 4, [2.6, 2.2, 2.8]),
         ("deep", 4, [2.1, 2.9, 3.0]),
         ("sub", 4, [2.4, 2.0, 2.3]),
@@ -149,9 +149,9 @@ fn what_trains_is_measured_between_letter_frequencies_and_the_best_of_the_depth(
     assert_eq!(grid.largest("sub", 4, 0), Largest::AtLeast(1e-1));
     assert_eq!(grid.best_rate("sub", 4, 0), Some(1e-2));
     assert_eq!(grid.share_that_trains("sub", 4, 0), 1.0);
-    assert!((grid.miss("post", 4, 0) - 0.5).abs() < 1e-12);
+    assert!((grid.miss("post", 4, 0) - 0.51).abs() < 1e-12);
     let ends = grid.losses("post", 4, 0).into_iter().map(|loss| grid.end(loss, 4, 0));
-    assert_eq!(ends.collect::<Vec<_>>(), [End::Plateau(3.0), End::Plateau(3.1), End::Diverged]);
+    assert_eq!(ends.collect::<Vec<_>>(), [End::Worse(3.3), End::Plateau(3.01), End::Diverged]);
     assert_eq!(grid.end(3.0 - 2.0 * PLATEAU, 4, 0), End::Lags(3.0 - 2.0 * PLATEAU));
     // At 2 layers nothing was run, so nothing trains.
     assert!(grid.threshold(2, 0).is_nan());
@@ -187,7 +187,7 @@ fn claims_get_their_series() {
     assert_eq!(value("pre", "largest-lr", 4.0), 1e-2_f64.log2());
     assert!(value("post", "largest-lr", 4.0).is_nan());
     assert_eq!(value("sub", "best-loss", 4.0), 2.0);
-    // Post-LN misses by 0.5, but Pre-LN keeps only 0.3 below the border.
+    // Post-LN misses by 0.51, but Pre-LN keeps only 0.3 below the border.
     assert!((value("post", "fails-alone", 4.0) - 0.3).abs() < 1e-12);
     assert!(value("sub", "fails-alone", 4.0) < 0.0, "it trains");
     assert!((value("sub", "update-slope/sgd", 0.0) - 1.0).abs() < 1e-12);

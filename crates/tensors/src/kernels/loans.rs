@@ -8,7 +8,7 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 use tch::{Kind, Tensor};
 
 use super::element::Element;
-use super::rows::{Heads, HeadsMut, Parameter, Rows, RowsMut};
+use super::rows::{Parameter, Rows, RowsMut};
 use crate::error::{Error, Result};
 use crate::shim::Layout;
 
@@ -73,57 +73,6 @@ impl Loans {
             return Err(overlap(arg));
         }
         Ok(RowsMut::new(self.lend_mut(arg, &layout)?, n, width, stride))
-    }
-
-    /// `x`, `[batch, heads, seq, head_dim]`.
-    pub(super) fn heads<'a, E: Element>(
-        &mut self,
-        arg: &'static str,
-        x: &'a Tensor,
-    ) -> Result<Heads<'a, E>> {
-        let layout = Layout::of(arg, x)?;
-        let (size, stride) = heads_of(arg, &layout)?;
-        Ok(Heads { data: self.lend(arg, &layout)?, size, stride })
-    }
-
-    /// As [`Self::heads`], to be written; the numbers of a batch entry lie together.
-    pub(super) fn heads_mut<'a, E: Element>(
-        &mut self,
-        arg: &'static str,
-        x: &'a Tensor,
-    ) -> Result<HeadsMut<'a, E>> {
-        let layout = Layout::of(arg, x)?;
-        let (size, stride) = heads_of(arg, &layout)?;
-        let entry: usize = (1..4).map(|i| size[i].saturating_sub(1) * stride[i]).sum();
-        if size[0] > 1 && stride[0] <= entry {
-            let want = "[batch, heads, seq, head_dim], one batch entry after the other".to_owned();
-            return Err(Error::Shape { arg, want, got: x.size() });
-        }
-        Ok(HeadsMut { data: self.lend_mut(arg, &layout)?, size, stride })
-    }
-
-    /// Sizes of `[batch, heads, seq, head_dim]`.
-    pub(super) fn size_of_heads(&self, arg: &'static str, x: &Tensor) -> Result<[usize; 4]> {
-        Ok(heads_of(arg, &Layout::of(arg, x)?)?.0)
-    }
-
-    /// As [`Self::rows_of`], but nothing if `x` is the very memory of `heads`, row by row.
-    pub(super) fn rows_unless_heads<'a, E: Element>(
-        &mut self,
-        arg: &'static str,
-        x: &'a Tensor,
-        heads: &Tensor,
-        shape: [usize; 2],
-    ) -> Result<Option<Rows<'a, E>>> {
-        let (rows, out) = (Layout::of(arg, x)?, Layout::of("heads", heads)?);
-        let (n, width, stride) = rows_of(arg, &rows)?;
-        let (size @ [_, _, seq, head_dim], found) = heads_of("heads", &out)?;
-        let want = [seq * stride, head_dim, stride, 1];
-        let alike = [n, width] == shape && (0..4).all(|i| size[i] == 1 || found[i] == want[i]);
-        if alike && rows.data == out.data && rows.kind == out.kind {
-            return Ok(None);
-        }
-        self.rows_of(arg, x, shape).map(Some)
     }
 
     /// A parameter for `shape` = `[rows, channels]`: f32 `[channels]` or `[groups, channels]`.
@@ -247,18 +196,6 @@ fn rows_of(arg: &'static str, layout: &Layout) -> Result<(usize, usize, usize)> 
     match (layout.size(), layout.stride()) {
         (&[n, width], &[stride, last]) if last == 1 || width <= 1 => Ok((n, width, stride)),
         (size, _) => Err(refused(arg, "[rows, channels], each row contiguous".to_owned(), size)),
-    }
-}
-
-fn heads_of(arg: &'static str, layout: &Layout) -> Result<([usize; 4], [usize; 4])> {
-    match (layout.size(), layout.stride()) {
-        (&[a, b, c, d], &[i, j, k, last]) if last == 1 || d <= 1 => {
-            Ok(([a, b, c, d], [i, j, k, 1]))
-        }
-        (size, _) => {
-            let want = "[batch, heads, seq, head_dim], the last contiguous".to_owned();
-            Err(refused(arg, want, size))
-        }
     }
 }
 

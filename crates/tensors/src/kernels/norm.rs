@@ -1,15 +1,21 @@
 //! LayerNorm and RMSNorm, forwards and backwards.
 
+mod backward;
+mod forward;
+
 use tch::{Device, Kind, Tensor};
 
 use super::element::{Element, by_kind};
 use super::lanes::{accumulate, centred_square, dot, sum};
 use super::loans::Loans;
-use super::machine::{Job, Machine, run};
+use super::machine::Machine;
 use super::math::fma;
-use super::residual::Added;
-use super::rows::{GRAIN, Parameter, Part, Rows, RowsMut, Sums, parts};
+use super::rows::Parameter;
 use crate::error::Result;
+use backward::backward;
+use forward::{add_forward, forward};
+
+pub(super) use backward::NormTotals;
 
 /// Which norm over the channels of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,213 +269,6 @@ impl Pulled<'_> {
     #[inline(always)]
     pub(super) fn gradient<M: Machine>(&self, dy: f32, weight: f32, x: f32) -> f32 {
         fma::<M>(self.slope, x - self.mean, fma::<M>(self.rstd * weight, dy, self.offset))
-    }
-}
-
-struct Forward<'a, X, Y> {
-    affine: Affine<'a>,
-    x: Rows<'a, X>,
-    part: Part,
-    y: RowsMut<'a, Y>,
-    stats: RowsMut<'a, f32>,
-}
-
-impl<X: Element, Y: Element> Job for Forward<'_, X, Y> {
-    #[inline(always)]
-    fn run<M: Machine>(mut self) {
-        for (i, row) in self.part.rows.clone().enumerate() {
-            let (x, y) = (self.x.row(row), self.y.row(i));
-            let found = self.affine.forward::<M, X, Y>(self.part.group, x, y);
-            self.stats.row(i).copy_from_slice(&found);
-        }
-    }
-}
-
-fn forward<X: Element, Y: Element>(
-    x: &Tensor,
-    params: &NormParams<'_>,
-    y: &Tensor,
-    stats: &Tensor,
-) -> Result<()> {
-    let mut loans = Loans::default();
-    let x: Rows<'_, X> = loans.rows("x", x)?;
-    let [rows, width] = x.shape();
-    let affine = Affine::new(&mut loans, params, [rows, width])?;
-    let parts = parts(rows, affine.groups(), width);
-    let y = loans.rows_mut::<Y>("y", y, [rows, width])?.split(&parts);
-    let stats = loans.rows_mut("stats", stats, [rows, 2])?.split(&parts);
-    let outs = y.into_iter().zip(stats);
-    let jobs = parts.into_iter().zip(outs);
-    run(jobs.map(|(part, (y, stats))| Forward { affine, x, part, y, stats }), GRAIN)
-}
-
-struct AddForward<'a, X, C, Y> {
-    affine: Affine<'a>,
-    added: Added<'a, X, C>,
-    part: Part,
-    sum: RowsMut<'a, X>,
-    y: RowsMut<'a, Y>,
-    stats: RowsMut<'a, f32>,
-}
-
-impl<X: Element, C: Element, Y: Element> Job for AddForward<'_, X, C, Y> {
-    #[inline(always)]
-    fn run<M: Machine>(mut self) {
-        for (i, row) in self.part.rows.clone().enumerate() {
-            let sum = self.sum.row(i);
-            self.added.into_row::<M, X>(self.part.group, row, sum);
-            let found = self.affine.forward::<M, X, Y>(self.part.group, sum, self.y.row(i));
-            self.stats.row(i).copy_from_slice(&found);
-        }
-    }
-}
-
-/// `added` is x, change, its bias, and alpha.
-fn add_forward<X: Element, C: Element, Y: Element>(
-    added: (&Tensor, &Tensor, Option<&Tensor>, f64),
-    params: &NormParams<'_>,
-    sum: &Tensor,
-    y: &Tensor,
-    stats: &Tensor,
-) -> Result<()> {
-    let mut loans = Loans::default();
-    let (x, change, bias, alpha) = added;
-    let x: Rows<'_, X> = loans.rows("x", x)?;
-    let [rows, width] = x.shape();
-    let change = loans.rows_unless::<C>("change", change, sum, [rows, width])?;
-    let bias = bias.map(|bias| loans.parameter("bias", bias, [rows, width])).transpose()?;
-    let affine = Affine::new(&mut loans, params, [rows, width])?;
-    let added = Added { residual: x, alpha: alpha as f32, change, bias };
-    let parts = parts(rows, affine.groups().max(bias.map_or(1, |bias| bias.groups)), width);
-    let sum = loans.rows_mut::<X>("sum", sum, [rows, width])?.split(&parts);
-    let y = loans.rows_mut::<Y>("y", y, [rows, width])?.split(&parts);
-    let stats = loans.rows_mut("stats", stats, [rows, 2])?.split(&parts);
-    let outs = sum.into_iter().zip(y).zip(stats);
-    let jobs = parts.into_iter().zip(outs);
-    let job = |(part, ((sum, y), stats))| AddForward { affine, added, part, sum, y, stats };
-    run(jobs.map(job), GRAIN)
-}
-
-struct Backward<'a, D, X> {
-    affine: Affine<'a>,
-    dy: Rows<'a, D>,
-    x: Rows<'a, X>,
-    stats: Rows<'a, f32>,
-    add: Add<'a, X>,
-    part: Part,
-    dx: RowsMut<'a, X>,
-    /// Of the weight and the bias.
-    sums: [&'a mut [f32]; 2],
-}
-
-/// What is added to a gradient.
-#[derive(Clone, Copy)]
-enum Add<'a, X> {
-    Nothing,
-    Rows(Rows<'a, X>),
-    /// What is there already.
-    Itself,
-}
-
-impl<D: Element, X: Element> Job for Backward<'_, D, X> {
-    #[inline(always)]
-    fn run<M: Machine>(self) {
-        let Self { affine, dy, x, stats, add, part, mut dx, sums: [d_weight, d_bias] } = self;
-        for (i, row) in part.rows.enumerate() {
-            let (dy, x, dx) = (dy.row(row), x.row(row), dx.row(i));
-            let sums = [&mut *d_weight, &mut *d_bias];
-            let pulled = affine.pull::<M, D, X>(part.group, dy, x, stats.row(row), sums);
-            let n = dx.len();
-            let (dy, x, weight) = (&dy[..n], &x[..n], &pulled.weight[..n]);
-            match add {
-                Add::Nothing => {
-                    for i in 0..n {
-                        dx[i] = X::put(pulled.gradient::<M>(dy[i].get(), weight[i], x[i].get()));
-                    }
-                }
-                Add::Rows(add) => {
-                    let add = &add.row(row)[..n];
-                    for i in 0..n {
-                        let own = pulled.gradient::<M>(dy[i].get(), weight[i], x[i].get());
-                        dx[i] = X::put(own + add[i].get());
-                    }
-                }
-                Add::Itself => {
-                    for i in 0..n {
-                        let own = pulled.gradient::<M>(dy[i].get(), weight[i], x[i].get());
-                        dx[i] = X::put(own + dx[i].get());
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn backward<D: Element, X: Element>(
-    dy: &Tensor,
-    x: &Tensor,
-    stats: &Tensor,
-    params: &NormParams<'_>,
-    add: Option<&Tensor>,
-    dx: &Tensor,
-    sums: &NormSums<'_>,
-) -> Result<()> {
-    let mut loans = Loans::default();
-    let x: Rows<'_, X> = loans.rows("x", x)?;
-    let [rows, width] = x.shape();
-    let dy: Rows<'_, D> = loans.rows_of("dy", dy, [rows, width])?;
-    let stats = loans.rows_of("stats", stats, [rows, 2])?;
-    let add = match add {
-        None => Add::Nothing,
-        Some(add) => match loans.rows_unless("add", add, dx, [rows, width])? {
-            Some(add) => Add::Rows(add),
-            None => Add::Itself,
-        },
-    };
-    let affine = Affine::new(&mut loans, params, [rows, width])?;
-    let parts = parts(rows, affine.groups(), width);
-    let dx = loans.rows_mut::<X>("dx", dx, [rows, width])?.split(&parts);
-    let mut sums = NormTotals::new(&mut loans, Some(sums), [rows, width], parts.len())?;
-    let outs = dx.into_iter().zip(sums.slots(parts.len()));
-    let jobs = parts.iter().cloned().zip(outs);
-    let job = |(part, (dx, sums))| Backward { affine, dy, x, stats, add, part, dx, sums };
-    run(jobs.map(job), GRAIN)?;
-    sums.finish(&parts);
-    Ok(())
-}
-
-/// Sums of the gradients of a norm's parameters.
-#[derive(Debug)]
-pub(super) struct NormTotals<'a> {
-    weight: Sums<'a>,
-    bias: Sums<'a>,
-}
-
-impl<'a> NormTotals<'a> {
-    pub(super) fn new(
-        loans: &mut Loans,
-        sums: Option<&NormSums<'a>>,
-        shape: [usize; 2],
-        n_parts: usize,
-    ) -> Result<Self> {
-        let weight = sums.map(|sums| sums.d_weight);
-        let bias = sums.and_then(|sums| sums.d_bias);
-        let weight = weight.map(|x| loans.parameter_mut("d_weight of the norm", x, shape));
-        let bias = bias.map(|x| loans.parameter_mut("d_bias of the norm", x, shape));
-        Ok(Self {
-            weight: Sums::new(weight.transpose()?, n_parts),
-            bias: Sums::new(bias.transpose()?, n_parts),
-        })
-    }
-
-    pub(super) fn slots(&mut self, n_parts: usize) -> impl Iterator<Item = [&mut [f32]; 2]> {
-        let bias = self.bias.slots(n_parts);
-        self.weight.slots(n_parts).into_iter().zip(bias).map(|(weight, bias)| [weight, bias])
-    }
-
-    pub(super) fn finish(self, parts: &[Part]) {
-        self.weight.finish(parts);
-        self.bias.finish(parts);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Activation, ActivationSums, Middle, NormParams, NormSums, NormType, Pairs, Turn};
+use super::{Activation, ActivationSums, Middle, NormParams, NormSums, NormType};
 use crate::cross_entropy::IGNORED;
 use crate::error::Result;
 use crate::fixtures::{floats, randn};
@@ -189,56 +189,6 @@ pub(super) fn activation_backward_into(
         add_sums(sums, &change)?;
     }
     put(du, &change)
-}
-
-/// `x` is f32 `[.., seq, head_dim]`; `sign` is -1 for the transposed rotation.
-fn turned(x: &Tensor, turn: &Turn<'_>, sign: f64) -> Result<Tensor> {
-    let half = x.size()[3] / 2;
-    let (a, b) = match turn.pairs {
-        Pairs::HalfSplit => (x.f_narrow(3, 0, half)?, x.f_narrow(3, half, half)?),
-        Pairs::Interleaved => {
-            let pairs = x.f_unflatten(-1, [-1, 2])?;
-            (pairs.f_select(-1, 0)?, pairs.f_select(-1, 1)?)
-        }
-    };
-    let (cos, sin) = (turn.cos, turn.sin.f_mul_scalar(sign)?);
-    let first = a.f_mul(cos)?.f_sub(&b.f_mul(&sin)?)?;
-    let second = b.f_mul(cos)?.f_add(&a.f_mul(&sin)?)?;
-    Ok(match turn.pairs {
-        Pairs::HalfSplit => Tensor::f_cat(&[first, second], -1)?,
-        Pairs::Interleaved => Tensor::f_stack(&[first, second], -1)?.f_flatten(-2, -1)?,
-    })
-}
-
-pub(super) fn split_heads_into(
-    x: &Tensor,
-    bias: Option<&Tensor>,
-    turn: Option<&Turn<'_>>,
-    heads: &Tensor,
-) -> Result<()> {
-    let (batch, n_heads, seq, head_dim) = heads.size4()?;
-    let split = biased(x, bias)?.f_view([batch, seq, n_heads, head_dim])?.f_transpose(1, 2)?;
-    match turn {
-        Some(turn) => put(heads, &turned(&split, turn, 1.0)?),
-        None => put(heads, &split),
-    }
-}
-
-pub(super) fn split_heads_backward_into(
-    d_heads: &Tensor,
-    turn: Option<&Turn<'_>>,
-    dx: &Tensor,
-    d_bias: Option<&Tensor>,
-) -> Result<()> {
-    let mut back = wide(d_heads)?;
-    if let Some(turn) = turn {
-        back = turned(&back, turn, -1.0)?;
-    }
-    let back = back.f_transpose(1, 2)?.f_reshape(dx.size())?;
-    if let Some(d_bias) = d_bias {
-        add_sums(d_bias, &back)?;
-    }
-    put(dx, &back)
 }
 
 pub(super) fn column_sums_into(x: &Tensor, sums: &Tensor) -> Result<()> {

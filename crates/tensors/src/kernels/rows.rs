@@ -1,4 +1,4 @@
-//! Rows, heads and parameters as slices, and their division among threads.
+//! Rows and parameters as slices, and their division among threads.
 
 use std::mem::take;
 use std::ops::Range;
@@ -19,22 +19,6 @@ pub(super) struct RowsMut<'a, E> {
     n: usize,
     width: usize,
     stride: usize,
-}
-
-/// `[batch, heads, seq, head_dim]` of any strides but the last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Heads<'a, E> {
-    pub(super) data: &'a [E],
-    pub(super) size: [usize; 4],
-    pub(super) stride: [usize; 4],
-}
-
-/// As [`Heads`], to be written.
-#[derive(Debug)]
-pub(super) struct HeadsMut<'a, E> {
-    pub(super) data: &'a mut [E],
-    pub(super) size: [usize; 4],
-    pub(super) stride: [usize; 4],
 }
 
 /// One row of numbers for each group of rows, or one for all.

@@ -6,7 +6,7 @@ use forerun_runs::report::Block;
 use forerun_runs::table::{Cell, Column, Table};
 
 use super::{Findings, MASKS, figures};
-use crate::length::correlation::{ALL_ARMS, observations};
+use crate::length::correlation::observations;
 use crate::length::sweep::{SweepConfig, SweepPoint};
 use crate::length::tuning::{TuningConfig, tuned};
 use crate::plan::counted;
@@ -47,7 +47,7 @@ pub(super) fn tuning(findings: &Findings<'_>, tuning: &TuningConfig) -> Vec<Bloc
         caption: "One seed, which no other training has, and text that no evaluation reads."
             .to_owned(),
         plot: Plot::Xy(Xy {
-            x: Axis::log2("peak learning rate", ""),
+            x: Axis::log10("peak learning rate", ""),
             y: Axis::new("loss", "nats per token"),
             series,
             lines: Vec::new(),
@@ -96,16 +96,7 @@ pub(super) fn correlation(findings: &Findings<'_>) -> Vec<Block> {
             panels: MASKS.into_iter().enumerate().map(panel).collect(),
         }),
     };
-    let mut blocks = vec![Block::Figure(figure)];
-    let claims = findings.outcome.experiment.claims.iter().filter(|claim| claim.a.arm == ALL_ARMS);
-    for claim in claims {
-        if let Some(verdict) =
-            findings.outcome.verdicts.iter().find(|verdict| verdict.name == claim.name)
-        {
-            blocks.push(Block::Paragraph(format!("{}.", verdict.judgement.reason)));
-        }
-    }
-    blocks
+    vec![Block::Figure(figure)]
 }
 
 /// xPos with other constants beside the arm itself, over the seeds that all points have.

@@ -31,14 +31,14 @@ pub(super) fn perplexity(findings: &Findings<'_>) -> Figure {
 pub(super) fn by_position(findings: &Findings<'_>) -> Figure {
     Figure {
         title: format!("Where the loss arises in windows of {} tokens", findings.longest()),
-        caption: "A model that extrapolates keeps its loss, or lowers it, as it sees more context."
+        caption: "Means over seeds. A model that extrapolates keeps its loss, or lowers it, as it sees more context."
             .to_owned(),
         plot: by_arm_and_mask(
             findings,
             "nll-by-position",
             (Axis::new("position in the window", "tokens"), Axis::new("loss", "nats per token")),
             Style::Line,
-            |mean| mean,
+            without_band,
         ),
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn resolution(findings: &Findings<'_>) -> Figure {
             "resolution",
             (Axis::log2("length read", "tokens"), Axis::log10("attention resolution", "")),
             Style::LinePoints,
-            |mean| Mean { low: None, high: None, ..mean },
+            without_band,
         ),
     }
 }
@@ -147,6 +147,11 @@ fn by_arm_and_mask(
         }
     }
     Plot::Xy(Xy { x, y, series, lines })
+}
+
+/// Where the spread between seeds would hide the lines.
+fn without_band(mean: Mean) -> Mean {
+    Mean { low: None, high: None, ..mean }
 }
 
 pub(super) fn point((x, mean): (f64, Mean)) -> Point {

@@ -51,27 +51,26 @@ const TABLE_5: [Row; 6] = [
     ("xPos + BCA", Kind::Xpos, BLOCKWISE, [23.31, 21.6, 20.73]),
 ];
 
-/// Multiples of the training length that the paper's tables have beyond our reach of comparison: it also reads 256 and
-/// 512 tokens, a quarter and a half.
+/// Multiples of the training length in the paper's columns; its Table 2 has a quarter and a half as well.
 const RATIOS: [i64; 3] = [1, 2, 4];
 
-/// Tables 2, 3 and 5, as far as the run has the arms for them.
+/// Tables 2, 5 and 3, as far as the run has the arms for them.
 pub(super) fn tables(findings: &Findings<'_>) -> Vec<Table> {
-    let perplexity = "perplexity, and in brackets how many times that at the training length it is";
-    [
-        beside(findings, &TABLE_2, &format!("The paper's Table 2 beside this run: {perplexity}"), Measure::Perplexity),
-        beside(findings, &TABLE_5, &format!("The paper's Table 5 beside this run: {perplexity}"), Measure::Perplexity),
-        beside(
+    [("Table 2", &TABLE_2[..]), ("Table 5", &TABLE_5)]
+        .into_iter()
+        .map(|(name, rows)| {
+            let caption =
+                format!("{name} beside this run: perplexity (and how many times that at 1x)");
+            beside(findings, rows, &caption, Measure::Perplexity)
+        })
+        .chain([beside(
             findings,
             &TABLE_3,
-            "The paper's Table 3 beside this run: attention resolution. By its equation 3 it cannot exceed 1, which the \
-             paper's 1.08 does, so that only the order can be compared",
+            "Table 3 beside this run: attention resolution",
             Measure::Resolution,
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        )])
+        .flatten()
+        .collect()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,46 +79,52 @@ enum Measure {
     Resolution,
 }
 
+/// The paper's rows, each with ours behind it, where the run has an arm for it.
 fn beside(
     findings: &Findings<'_>,
     paper: &[Row],
     caption: &str,
     measure: Measure,
 ) -> Option<Table> {
-    let ratios: Vec<i64> = match measure {
-        Measure::Perplexity => findings.body.evaluation.ratios.clone(),
-        Measure::Resolution => findings.body.evaluation.resolution_ratios.clone(),
+    let (n_paper, ratios) = match measure {
+        Measure::Perplexity => (3, &findings.body.evaluation.ratios),
+        Measure::Resolution => (2, &findings.body.evaluation.resolution_ratios),
     };
-    let n_paper = if measure == Measure::Perplexity { 3 } else { 2 };
-    let mut columns = vec![Column::text("positions"), Column::text("our arm")];
-    columns.extend(
-        RATIOS[..n_paper].iter().map(|ratio| Column::number(format!("paper {ratio}x"), "")),
-    );
-    columns.extend(ratios.iter().map(|ratio| Column::number(format!("here {ratio}x"), "")));
+    let heading = |who: &str, ratio: &i64| Column::number(format!("{who} {ratio}x"), "");
+    let mut columns = vec![Column::text("")];
+    columns.extend(RATIOS[..n_paper].iter().map(|ratio| heading("paper", ratio)));
+    columns.extend(ratios.iter().map(|ratio| heading("here", ratio)));
     let mut rows = Vec::new();
-    for &(name, kind, mask, theirs) in paper {
-        for arm in findings.arms().iter().filter(|arm| kind_of(arm) == Some(kind)) {
-            let ours: Vec<f64> = ratios
-                .iter()
-                .map(|ratio| here(findings, arm, mask, ratio * findings.seq_len(), measure))
-                .collect();
-            let near = match measure {
-                // The mask of the paper's first column is causal.
-                Measure::Perplexity => here(findings, arm, CAUSAL, findings.seq_len(), measure),
-                Measure::Resolution => NONE,
-            };
-            let label = format!("{}, {}", arm.label, MASKS[mask].1);
-            let mut row = vec![Cell::from(name), Cell::from(label)];
-            row.extend(theirs[..n_paper].iter().map(|&value| grown(value, theirs[0], measure)));
-            row.extend(ours.iter().map(|&value| grown(value, near, measure)));
-            rows.push(row);
-        }
+    for row in paper {
+        let arms = findings.arms().iter().filter(|arm| kind_of(arm) == Some(row.1));
+        rows.extend(arms.map(|arm| line(findings, row, arm, measure, n_paper, ratios)));
     }
     (!rows.is_empty() && !ratios.is_empty()).then(|| Table {
         caption: caption.to_owned(),
         columns,
         rows,
     })
+}
+
+fn line(
+    findings: &Findings<'_>,
+    &(name, kind, mask, theirs): &Row,
+    arm: &Arm,
+    measure: Measure,
+    n_paper: usize,
+    ratios: &[i64],
+) -> Vec<Cell> {
+    let ours = |mask, ratio| here(findings, arm, mask, ratio * findings.seq_len(), measure);
+    // What the paper has at the training length was read with causal attention.
+    let near = ours(CAUSAL, 1);
+    // One row of the paper's stands beside two arms of ours.
+    let label = match kind {
+        Kind::Absolute => format!("{name}; here: {}", arm.label.to_lowercase()),
+        _ => name.to_owned(),
+    };
+    let paper = theirs[..n_paper].iter().map(|&value| grown(value, theirs[0], measure));
+    let here = ratios.iter().map(|&ratio| grown(ours(mask, ratio), near, measure));
+    std::iter::once(Cell::from(label)).chain(paper).chain(here).collect()
 }
 
 fn kind_of(arm: &Arm) -> Option<Kind> {
@@ -150,13 +155,22 @@ fn grown(value: f64, near: f64, measure: Measure) -> Cell {
     match measure {
         Measure::Resolution => Cell::number(value, 3),
         Measure::Perplexity => {
-            let number = |value: f64| match value {
-                value if value < 100.0 => format!("{value:.2}"),
-                value => format!("{value:.1}"),
-            };
-            let ratio = value / near;
-            let ratio = if ratio < 10.0 { format!("{ratio:.2}") } else { format!("{ratio:.1}") };
-            Cell::from(format!("{} ({ratio}x)", number(value)))
+            let (number, ratio) = (short(value), value / near);
+            let at_training_length = (ratio - 1.0).abs() < 1e-12;
+            Cell::from(if at_training_length {
+                number
+            } else {
+                format!("{number} ({}x)", short(ratio))
+            })
         }
+    }
+}
+
+/// Three or four digits, without an exponent.
+fn short(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.2}"),
+        value if value < 100.0 => format!("{value:.1}"),
+        value => format!("{value:.0}"),
     }
 }

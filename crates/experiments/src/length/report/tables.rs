@@ -14,15 +14,13 @@ fn by_length(
     cell: impl Fn(&Arm, &str, i64) -> Cell,
 ) -> Table {
     let heading = |length: &i64| Column::number(format!("{length}"), "tokens");
-    let columns = ["positions", "attention"]
-        .map(Column::text)
-        .into_iter()
+    let columns = std::iter::once(Column::text("positions and attention"))
         .chain(lengths.iter().map(heading))
         .collect();
     let mut rows = Vec::new();
     for arm in findings.arms() {
         for (mask, label) in MASKS {
-            let mut row = vec![Cell::from(arm.label.as_str()), Cell::from(label)];
+            let mut row = vec![Cell::from(format!("{}, {label}", arm.label))];
             row.extend(lengths.iter().map(|&length| cell(arm, mask, length)));
             rows.push(row);
         }
@@ -32,12 +30,12 @@ fn by_length(
 
 pub(super) fn perplexity(findings: &Findings<'_>) -> Table {
     let caption = format!(
-        "Perplexity per token by length read, with 95 % intervals over seeds (trained at {} tokens)",
+        "Perplexity per token by length read (trained at {} tokens); ± is half the 95 % interval over seeds",
         findings.seq_len()
     );
     by_length(findings, caption, &findings.lengths(), |arm, mask, length| {
         let mean = findings.at(&arm.name, &format!("nll/{mask}"), length);
-        mean.map_or(Cell::Empty, |mean| mean.exp().cell(4))
+        mean.map_or(Cell::Empty, |mean| mean.exp().short_cell(4))
     })
 }
 
@@ -45,22 +43,23 @@ pub(super) fn perplexity(findings: &Findings<'_>) -> Table {
 pub(super) fn added_loss(findings: &Findings<'_>) -> Table {
     let lengths: Vec<i64> =
         findings.lengths().into_iter().filter(|length| *length > findings.seq_len()).collect();
-    let caption = "What reading further adds to the loss, in nats per token: each seed against its own causal loss at the \
-                   training length, with 95 % intervals over seeds (below 0 is better)"
+    let caption = "What reading further adds to each seed's causal loss at the training length, in nats per token (below 0 is \
+                   better); ± is half the 95 % interval over seeds"
         .to_owned();
     by_length(findings, caption, &lengths, |arm, mask, length| {
         let added = findings.added(&arm.name, mask, length);
-        if added.is_empty() { Cell::Empty } else { Mean::of(&added).cell(3) }
+        if added.is_empty() { Cell::Empty } else { Mean::of(&added).short_cell(3) }
     })
 }
 
 pub(super) fn resolution(findings: &Findings<'_>) -> Table {
     let lengths = findings.resolution_lengths();
     let caption =
-        "Attention resolution (paper, eq. 11; higher tells distances apart better)".to_owned();
+        "Attention resolution (paper, eq. 11; higher tells distances apart better); ± as above"
+            .to_owned();
     by_length(findings, caption, &lengths, |arm, mask, length| {
         let mean = findings.at(&arm.name, &format!("resolution/{mask}"), length);
-        mean.map_or(Cell::Empty, |mean| mean.cell(3))
+        mean.map_or(Cell::Empty, |mean| mean.short_cell(3))
     })
 }
 

@@ -7,7 +7,7 @@ use forerun_runs::stats;
 
 use super::findings::{Findings, Mean};
 use super::words::rate_in_words;
-use crate::magneto::grid::End;
+use crate::magneto::grid::{End, PLATEAU};
 use crate::plan::counted;
 
 /// Final loss of every arm and learning rate at a depth.
@@ -41,13 +41,14 @@ pub(super) fn loss_map(findings: &Findings<'_>, depth: i64) -> Figure {
 pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
     let cell = |ends: Vec<End>| {
         let count = |of: fn(&End) -> bool| ends.iter().filter(|end| of(end)).count();
-        let n = ends.len();
-        if n > 0 && count(|end| matches!(end, End::Diverged)) == n {
-            HeatCell::Text("diverged".to_owned())
-        } else if n > 0 && count(|end| matches!(end, End::Plateau(_))) == n {
-            HeatCell::Text("plateau".to_owned())
-        } else {
-            HeatCell::Value(count(|end| matches!(end, End::Trains(_))) as f64)
+        let words: [(&str, fn(&End) -> bool); 3] = [
+            ("diverged", |end| matches!(end, End::Diverged)),
+            ("plateau", |end| matches!(end, End::Plateau(_))),
+            ("worse", |end| matches!(end, End::Worse(_))),
+        ];
+        match words.iter().find(|(_, of)| !ends.is_empty() && count(*of) == ends.len()) {
+            Some((word, _)) => HeatCell::Text((*word).to_owned()),
+            None => HeatCell::Value(count(|end| matches!(end, End::Trains(_))) as f64),
         }
     };
     let n_seeds = findings.outcome.experiment.seeds;
@@ -59,8 +60,8 @@ pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
         title: format!("What trains, {depth} layers"),
         caption: format!(
             "A model trains if it comes {} % of the way from a guess by letter frequencies to the best model of its \
-             depth and seed. “plateau”: no seed got beyond that guess; “diverged”: no seed kept a finite loss below \
-             the limit.",
+             depth and seed. Where all seeds failed in one way: “plateau”, within {PLATEAU} nats of that guess; “worse”, \
+             above it; “diverged”, without a finite loss below the limit.",
             findings.body.grid.trains_share * 100.0
         ),
         plot: Plot::Heat(map),

@@ -5,6 +5,7 @@ use forerun_runs::recommendation::RecommendedInterval;
 use forerun_runs::stats::{self, Interval, student_quantile};
 use forerun_runs::table::Cell;
 
+use super::words::three_digits;
 use crate::magneto::grid::{End, Grid, Largest};
 use crate::magneto::verdicts::log_slope;
 use crate::magneto::{Arm, MagnetoConfig};
@@ -170,7 +171,8 @@ pub(super) fn border(rates: &[f64], largest: &[Largest]) -> Option<RecommendedIn
     let error = (spread.max(rounding) / n).sqrt();
     let half = student_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * error;
     let centre = stats::mean(&middles);
-    let (low, high) = ((centre - half).exp2().min(safe), (centre + half).exp2());
+    let (low, high) = ((centre - half).exp2(), (centre + half).exp2());
+    let (low, high) = (three_digits(low).min(safe), three_digits(high).max(safe));
     Some(RecommendedInterval { low, high, confidence: CONFIDENCE })
 }
 
@@ -185,8 +187,8 @@ mod tests {
         // Half an octave above 0.02, and 4.303 standard errors of 1/6 octave on either side; it holds 0.02 itself.
         let found = border(&RATES, &[Largest::At(0.02); 3]).unwrap();
         let (centre, half) = (0.02 * 2_f64.sqrt(), (4.303_f64 / 6.0).exp2());
-        assert!((found.low / (centre / half) - 1.0).abs() < 1e-3, "{found:?}");
-        assert!((found.high / (centre * half) - 1.0).abs() < 1e-3, "{found:?}");
+        assert!((found.low / (centre / half) - 1.0).abs() < 5e-3, "{found:?}"); // three digits
+        assert!((found.high / (centre * half) - 1.0).abs() < 5e-3, "{found:?}");
     }
 
     #[test]

@@ -112,17 +112,17 @@ pub(super) fn cost(findings: &Findings<'_>) -> Table {
 
 /// Zero-shot averages of the paper's causal language models.
 pub(super) fn paper_language_models() -> Table {
-    const PAPER: [(u64, &str, &str, Option<f64>); 10] = [
-        (24, "Pre-LN", "5e-4", Some(59.0)),
-        (24, "Pre-LN, Normformer", "1e-3", None),
-        (24, "Normformer", "5e-4", Some(60.1)),
-        (24, "Sub-LN", "1e-3", Some(61.4)),
-        (48, "Pre-LN", "5e-4", Some(61.6)),
-        (48, "Normformer", "5e-4", Some(62.7)),
-        (48, "Sub-LN", "1.2e-3", Some(64.1)),
-        (72, "Pre-LN", "5e-4", Some(64.1)),
-        (72, "Normformer", "5e-4", Some(65.4)),
-        (72, "Sub-LN", "1.2e-3", Some(65.8)),
+    const PAPER: [(u64, &str, &str, &str); 10] = [
+        (24, "Pre-LN", "5e-4", "59.0"),
+        (24, "Pre-LN, Normformer", "1e-3", "diverged"),
+        (24, "Normformer", "5e-4", "60.1"),
+        (24, "Sub-LN", "1e-3", "61.4"),
+        (48, "Pre-LN", "5e-4", "61.6"),
+        (48, "Normformer", "5e-4", "62.7"),
+        (48, "Sub-LN", "1.2e-3", "64.1"),
+        (72, "Pre-LN", "5e-4", "64.1"),
+        (72, "Normformer", "5e-4", "65.4"),
+        (72, "Sub-LN", "1.2e-3", "65.8"),
     ];
     let columns = vec![
         Column::number("layers", ""),
@@ -130,9 +130,8 @@ pub(super) fn paper_language_models() -> Table {
         Column::number("learning rate", ""),
         Column::number("zero-shot average", "%"),
     ];
-    let row = |&(layers, model, lr, average): &(u64, &str, &str, Option<f64>)| {
-        let average = average.map_or(Cell::from("diverged"), Cell::setting);
-        vec![Cell::Count(layers), Cell::from(model), Cell::from(lr), average]
+    let row = |&(layers, model, lr, average): &(u64, &str, &str, &str)| {
+        vec![Cell::Count(layers), Cell::from(model), Cell::from(lr), Cell::from(average)]
     };
     let caption = "For comparison, the paper's causal language models: width 1024, 16 heads, length 2048, batch 256; four \
                    tasks, learning rates tried 5e-4, 7e-4, 1e-3 and 1.2e-3"

@@ -15,10 +15,14 @@ const PAPER_SIZE: (i64, i64) = (1024, 24);
 /// A learning rate as people write it: `0.016`, `5e-4`.
 pub(super) fn rate_in_words(rate: f64) -> String {
     if rate >= 1e-3 {
-        let text = format!("{rate:.4}");
-        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+        return three_digits(rate).to_string();
     }
     format!("{rate:.1e}").replace(".0e", "e")
+}
+
+/// Rounded to three significant digits.
+pub(super) fn three_digits(value: f64) -> f64 {
+    format!("{value:.2e}").parse().unwrap_or(value)
 }
 
 /// The unit in which a claim's effect is told.
@@ -108,10 +112,19 @@ fn depth_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
             )
         }
         None => format!(
-            "at {depth} layers it does not train at every seed; its best loss is {loss:.3} at {rate}, {}",
+            "at {depth} layers {}; its best loss is {loss:.3} at {rate}, {}",
+            not_at_every_seed(&findings.largest(arm, depth)),
             failure_in_words(findings, arm, depth)
         ),
     }
+}
+
+fn not_at_every_seed(largest: &[Largest]) -> String {
+    let n_none = largest.iter().filter(|largest| **largest == Largest::None).count();
+    if n_none == largest.len() {
+        return "it trains at no learning rate".to_owned();
+    }
+    format!("it trains at no learning rate in {n_none} of {} seeds", largest.len())
 }
 
 /// Of all its trainings at a depth, how many ended how.
@@ -120,9 +133,10 @@ fn failure_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
     let ends: Vec<End> = rates.flat_map(|rate| findings.ends(arm, depth, rate)).collect();
     let count = |of: fn(&End) -> bool| ends.iter().filter(|end| of(end)).count();
     let plateau = count(|end| matches!(end, End::Plateau(_)));
+    let worse = count(|end| matches!(end, End::Worse(_)));
     let diverged = count(|end| matches!(end, End::Diverged));
     format!(
-        "and of {} trainings {plateau} end on the plateau of a guess by letter frequencies ({:.3}) or above, and \
+        "and of {} trainings {plateau} end on the plateau of a guess by letter frequencies ({:.3}), {worse} above it, and \
          {diverged} diverge",
         ends.len(),
         findings.grid.unigram()
@@ -133,8 +147,7 @@ fn failure_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
 pub(super) fn theory() -> &'static str {
     "The paper's argument for Sub-LN is about the size of a model's update, ‖F(θ+δ) − F(θ)‖ after one step of gradient \
      descent: with the initial weights of values, output projections and MLP multiplied by γ = √ln(2 · layers) it is \
-     bounded whatever the depth, with Pre-LN it grows with the logarithm of the depth, and with Post-LN with the depth \
-     itself. Every coordinate that AdamW's first step moves, it moves by the learning rate, so there the number of layers \
+     bounded whatever the depth, while it grows with the logarithm of the depth under Pre-LN, and faster under Post-LN. Every coordinate that AdamW's first step moves, it moves by the learning rate, so there the number of layers \
      counts as well."
 }
 

@@ -1,0 +1,69 @@
+//! How long the two things take that people wait for, in CPU seconds. Set `RUN_SLOW` to run it; it prints what it
+//! measured.
+
+use std::path::Path;
+
+use forerun_scaling::law::Chinchilla;
+use forerun_scaling::{
+    BootstrapConfig, FitConfig, Objective, Observations, OutlierRule, Table, bootstrap, fit,
+};
+use rand::SeedableRng;
+use rand_chacha::ChaCha20Rng;
+
+/// CPU seconds that this thread has used.
+fn cpu_secs() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1e-9
+}
+
+fn points() -> Observations {
+    let path = "../../tests/data/scaling/chinchilla_epoch245.csv";
+    let table = Table::read_csv(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    table.observations("loss", &[("n", "N"), ("d", "D")]).unwrap()
+}
+
+/// Largest resident memory of this process, MB.
+fn peak_memory_mb() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.
+}
+
+#[test]
+fn a_fit_takes_milliseconds_and_four_thousand_draws_less_than_a_second() {
+    if std::env::var_os("RUN_SLOW").is_none() {
+        return;
+    }
+    let (law, points) = (Chinchilla::new(), points());
+    for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog, Objective::Nls] {
+        let outliers = OutlierRule::DropHighest(5);
+        let config = FitConfig { outliers, ..FitConfig::new(objective) };
+        let mut fastest = f64::INFINITY;
+        for _ in 0..20 {
+            let start = cpu_secs();
+            fit(&law, &points, &config).unwrap();
+            fastest = fastest.min(cpu_secs() - start);
+        }
+        let fitted = fit(&law, &points, &config).unwrap();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let start = cpu_secs();
+        let draws = BootstrapConfig::default();
+        let draws = bootstrap(&law, &points, &config, &fitted, &draws, &mut rng).unwrap();
+        let bootstrap = cpu_secs() - start;
+        println!(
+            "{:8} fit {:.2} ms, {} starts, {} optima; 4,000 draws {bootstrap:.3} s, {} failed, {} of {} improved",
+            objective.name(),
+            1e3 * fastest,
+            fitted.n_starts,
+            fitted.optima.len(),
+            draws.n_failed,
+            draws.n_improved,
+            draws.n_checked,
+        );
+        // Some ten times what a quiet machine needs, so that a busy one passes.
+        assert!(fastest < 0.05 && bootstrap < 3., "{objective:?}: {fastest} s, {bootstrap} s");
+        assert_eq!((draws.n_draws(), fitted.optima.len()), (4000, 1));
+    }
+    println!("peak memory {:.0} MB", peak_memory_mb());
+    assert!(peak_memory_mb() < 100.);
+}
