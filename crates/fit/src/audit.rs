@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use forerun_runs::atomic::write_json;
-use forerun_scaling::audit::{Audit, BestLr, PUBLISHED, PublishedLr, Target, audit, predict_fitted};
+use forerun_scaling::audit::{
+    Audit, BestLr, PUBLISHED, PublishedLr, Target, audit, predict_fitted,
+};
 use forerun_scaling::parabola::ParabolaConfig;
 use forerun_scaling::sweep;
 use forerun_scaling::units::{Params, Tokens};
@@ -68,7 +70,8 @@ pub(crate) fn run(arguments: &AuditArguments) -> Result<String> {
 
 fn published(name: &str) -> Result<PublishedLr> {
     let names = || PUBLISHED.map(|law| law.name).join(", ");
-    PublishedLr::by_name(name).with_context(|| format!("no published law `{name}`; there are {}", names()))
+    PublishedLr::by_name(name)
+        .with_context(|| format!("no published law `{name}`; there are {}", names()))
 }
 
 fn from_sweep(arguments: &AuditArguments, target: &Target) -> Result<(BestLr, Option<f64>)> {
@@ -105,12 +108,27 @@ fn words(found: &Audit, arguments: &AuditArguments) -> String {
         _ if found.ratio > 1. => "too large",
         _ => "too small",
     };
-    text += &wrap(&format!("used: {}, {} times that{}: {verdict}", short(found.used), short(found.ratio), range(found.ratio_interval)), "");
+    text += &wrap(
+        &format!(
+            "used: {}, {} times that{}: {verdict}",
+            short(found.used),
+            short(found.ratio),
+            range(found.ratio_interval)
+        ),
+        "",
+    );
     text += &match found.penalty {
-        Some(penalty) => {
-            wrap(&format!("loss above the best: {} nats per token{}", short(penalty), range(found.penalty_interval)), "")
+        Some(penalty) => wrap(
+            &format!(
+                "loss above the best: {} nats per token{}",
+                short(penalty),
+                range(found.penalty_interval)
+            ),
+            "",
+        ),
+        None => {
+            wrap("what it cost in loss needs a sweep (--data) or its curvature (--curvature)", "")
         }
-        None => wrap("what it cost in loss needs a sweep (--data) or its curvature (--curvature)", ""),
     };
     text += &wrap(&format!("from: {}", found.best.basis), "");
     if found.best.interval.is_none() {

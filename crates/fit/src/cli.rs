@@ -190,10 +190,15 @@ fn run_fit(arguments: &FitArguments, words: &[OsString]) -> Result<String> {
     };
     let problem = Problem::new(arguments.law, &table, &reading)?;
     let config = FitConfig { outliers, ..FitConfig::new(objective(arguments)) };
-    let draws = Draws { n: arguments.bootstrap, resampling: arguments.resample.into(), seed: arguments.seed };
+    let draws = Draws {
+        n: arguments.bootstrap,
+        resampling: arguments.resample.into(),
+        seed: arguments.seed,
+    };
     let solved = solve(&problem, &config, draws)?;
     let mut output = answer(&problem, &solved, arguments)?;
-    let predict = arguments.predict.iter().map(|text| number::pairs(text)).collect::<Result<Vec<_>>>();
+    let predict =
+        arguments.predict.iter().map(|text| number::pairs(text)).collect::<Result<Vec<_>>>();
     let predict = predict.context("--predict")?;
     derived::derive(&problem, &solved, &predict, &arguments.budget, &mut output)?;
     if let Some(path) = &arguments.json {
@@ -223,7 +228,12 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
         notes: problem.notes.clone(),
         ..FitOutput::default()
     };
-    output.draws = solved.iter().filter_map(|one| one.bootstrap.as_ref()).map(|b| b.n_draws()).min().unwrap_or(0);
+    output.draws = solved
+        .iter()
+        .filter_map(|one| one.bootstrap.as_ref())
+        .map(|b| b.n_draws())
+        .min()
+        .unwrap_or(0);
     for one in solved {
         let part = one.part.name.clone();
         output.objective_value += one.fit.objective_value;
@@ -231,8 +241,11 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
         output.starts += one.fit.n_starts;
         for parameter in &one.fit.parameters {
             let quantity = Quantity::parameter(one.part.law.as_ref(), &parameter.name)?;
-            let is_own = part.is_empty() || solved.len() == 1 || parameter.name.ends_with(&format!("_{part}"));
-            let name = if is_own { parameter.name.clone() } else { format!("{}_{part}", parameter.name) };
+            let is_own = part.is_empty()
+                || solved.len() == 1
+                || parameter.name.ends_with(&format!("_{part}"));
+            let name =
+                if is_own { parameter.name.clone() } else { format!("{}_{part}", parameter.name) };
             output.params.push(name, one.estimate(&quantity));
         }
         output.dropped.extend(one.fit.dropped.iter().map(|dropped| DroppedRow {
@@ -247,7 +260,9 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
             starts: optimum.starts,
         }));
         let of_draws = one.bootstrap.iter().flat_map(|bootstrap| &bootstrap.warnings);
-        let warn = |warning: &String| if part.is_empty() { warning.clone() } else { format!("{part}: {warning}") };
+        let warn = |warning: &String| {
+            if part.is_empty() { warning.clone() } else { format!("{part}: {warning}") }
+        };
         output.warnings.extend(one.fit.warnings.iter().chain(of_draws).map(warn));
     }
     Ok(output)
@@ -264,7 +279,8 @@ fn write_report(
     std::fs::create_dir_all(&figures_folder)
         .with_context(|| format!("cannot create `{}`", figures_folder.display()))?;
     let words = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
-    let command: Vec<String> = ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect();
+    let command: Vec<String> =
+        ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect();
     let report = render::report(output, figures::all(problem, solved, output), &command);
     write_atomic(&folder.join("report.html"), report.to_html().as_bytes())?;
     let (markdown, files) = report.to_markdown_with_figures("figures");

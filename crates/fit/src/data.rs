@@ -39,7 +39,8 @@ impl Columns {
         }
         let role = ROLES.iter().find(|role| role.name == name);
         let aliases = role.map_or_else(|| vec![name], |role| role.aliases.to_vec());
-        let called = |alias: &str| table.names().iter().find(|column| column.to_lowercase() == alias);
+        let called =
+            |alias: &str| table.names().iter().find(|column| column.to_lowercase() == alias);
         Ok(aliases.into_iter().find_map(called).cloned())
     }
 
@@ -59,7 +60,8 @@ impl Columns {
 
     /// Columns `PREFIX_…`, with what follows the prefix.
     pub(crate) fn with_prefix(table: &Table, prefix: &str) -> Vec<(String, String)> {
-        let strip = |column: &String| Some((column.strip_prefix(prefix)?.to_owned(), column.clone()));
+        let strip =
+            |column: &String| Some((column.strip_prefix(prefix)?.to_owned(), column.clone()));
         table.names().iter().filter_map(strip).collect()
     }
 }
@@ -76,10 +78,14 @@ pub(crate) fn filter(table: Table, filters: &[String]) -> Result<(Table, Outlier
     for filter in filters {
         if let Some(rest) = filter.trim().strip_prefix("drop-worst") {
             let count = rest.trim_start_matches(['=', ' ']);
-            let count = count.parse().with_context(|| format!("--filter \"{filter}\": `{count}` is no count"))?;
+            let count = count
+                .parse()
+                .with_context(|| format!("--filter \"{filter}\": `{count}` is no count"))?;
             rule = OutlierRule::DropHighest(count);
         } else if let Some(rest) = filter.trim().strip_prefix("residual>") {
-            rule = OutlierRule::ResidualBeyond(number::parse(rest).with_context(|| format!("--filter \"{filter}\""))?);
+            rule = OutlierRule::ResidualBeyond(
+                number::parse(rest).with_context(|| format!("--filter \"{filter}\""))?,
+            );
         } else {
             table = keep(&table, filter)?;
         }
@@ -91,15 +97,16 @@ pub(crate) fn filter(table: Table, filters: &[String]) -> Result<(Table, Outlier
 fn keep(table: &Table, filter: &str) -> Result<Table> {
     let mut table = table.clone();
     for condition in filter.split(" and ") {
-        let found = ["==", "!=", "<=", ">=", "<", ">"]
-            .into_iter()
-            .find_map(|op| condition.split_once(op).map(|(column, value)| (column.trim(), op, value.trim())));
+        let found = ["==", "!=", "<=", ">=", "<", ">"].into_iter().find_map(|op| {
+            condition.split_once(op).map(|(column, value)| (column.trim(), op, value.trim()))
+        });
         let Some((column, op, value)) = found else {
             bail!(
                 "--filter \"{filter}\": `{condition}` must be COLUMN OP VALUE (== != < <= > >=), drop-worst K, or residual>R"
             );
         };
-        let kept = holds(&table, column, op, value).with_context(|| format!("--filter \"{filter}\""))?;
+        let kept =
+            holds(&table, column, op, value).with_context(|| format!("--filter \"{filter}\""))?;
         table = table.filter(|row| kept[row]);
     }
     if table.is_empty() {

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, bail};
 use forerun_scaling::independence::{holm, independence};
 use forerun_scaling::interval::percentile_interval;
+use forerun_scaling::law::{Chinchilla, Scale};
 use forerun_scaling::mixture::{self, Component, Mixture, Weighing, optimise};
 use forerun_scaling::units::Flops;
 use forerun_scaling::{Observations, Quantity};
-use forerun_scaling::law::{Chinchilla, Scale};
 
 use crate::output::{Estimate, FitOutput, IndependenceFound, MixtureFound, Named, Prediction};
 use crate::problem::{LawName, Problem};
@@ -21,7 +21,9 @@ pub(crate) fn budgets(solved: &Solved, asked: &[f64]) -> Vec<Flops> {
         return asked.iter().map(|&flops| Flops(flops)).collect();
     }
     let observations = &solved.part.observations;
-    let (Some(n), Some(d)) = (observations.input("n"), observations.input("d")) else { return vec![] };
+    let (Some(n), Some(d)) = (observations.input("n"), observations.input("d")) else {
+        return vec![];
+    };
     let largest = n.iter().zip(d).map(|(n, d)| 6. * n * d).fold(0., f64::max);
     [1., 10., 100.].map(|factor| Flops(rounded(factor * largest))).to_vec()
 }
@@ -35,14 +37,20 @@ pub(crate) fn derive(
     output: &mut FitOutput,
 ) -> Result<()> {
     match problem.law {
-        LawName::Chinchilla | LawName::ChinchillaTied => frontier(&solved[0], asked_budgets, output),
+        LawName::Chinchilla | LawName::ChinchillaTied => {
+            frontier(&solved[0], asked_budgets, output)
+        }
         LawName::DataConstrained | LawName::LrHorizon | LawName::Mixing => {}
         LawName::Multilingual => {
             mixtures(problem, solved, None, output)?;
             for inputs in predict {
-                let at = |name: &str| inputs.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+                let at = |name: &str| {
+                    inputs.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+                };
                 let scale = at("n").zip(at("d"));
-                output.mixtures.extend(scale.map(|scale| optimum(solved, Weighing::Sum, scale)).transpose()?);
+                output
+                    .mixtures
+                    .extend(scale.map(|scale| optimum(solved, Weighing::Sum, scale)).transpose()?);
             }
         }
     }
@@ -63,11 +71,8 @@ fn frontier(solved: &Solved, asked: &[f64], output: &mut FitOutput) {
     let g = |theta: &[f64]| Chinchilla::frontier(theta).g.ln();
     output.derived.push("G", solved.estimate(&Quantity::new("G", Scale::Log, g)));
     for flops in budgets(solved, asked) {
-        let quantities = [
-            Quantity::optimal_params(flops),
-            Quantity::optimal_tokens(flops),
-            lowest_loss(flops),
-        ];
+        let quantities =
+            [Quantity::optimal_params(flops), Quantity::optimal_tokens(flops), lowest_loss(flops)];
         for quantity in quantities {
             output.derived.push(quantity.name(), solved.estimate(&quantity));
         }
@@ -79,7 +84,8 @@ fn frontier(solved: &Solved, asked: &[f64], output: &mut FitOutput) {
 pub(crate) fn lowest_loss(flops: Flops) -> Quantity<'static> {
     Quantity::new(format!("loss_opt({:e})", flops.0), Scale::Log, move |theta: &[f64]| {
         let (n, d) = Chinchilla::frontier(theta).at(flops);
-        let power = |ln_amplitude: f64, exponent: f64, x: f64| (ln_amplitude - exponent * x.ln()).exp();
+        let power =
+            |ln_amplitude: f64, exponent: f64, x: f64| (ln_amplitude - exponent * x.ln()).exp();
         (theta[2].exp() + power(theta[0], theta[3], n.0) + power(theta[1], theta[4], d.0)).ln()
     })
 }
@@ -95,9 +101,10 @@ fn rounded(flops: f64) -> f64 {
 fn prediction(solved: &Solved, inputs: &[(String, f64)]) -> Result<Prediction> {
     let mut known: Vec<(String, f64)> = inputs.to_vec();
     let own = format!("p_{}", solved.part.name);
-    if let (false, Some((_, share))) =
-        (known.iter().any(|(name, _)| name == "p"), known.iter().find(|(name, _)| *name == own).cloned())
-    {
+    if let (false, Some((_, share))) = (
+        known.iter().any(|(name, _)| name == "p"),
+        known.iter().find(|(name, _)| *name == own).cloned(),
+    ) {
         known.push(("p".into(), share));
     }
     let wanted = solved.part.law.inputs();
@@ -109,7 +116,8 @@ fn prediction(solved: &Solved, inputs: &[(String, f64)]) -> Result<Prediction> {
         };
         used.push(&input.name, *value);
     }
-    let pairs: Vec<(&str, f64)> = used.0.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let pairs: Vec<(&str, f64)> =
+        used.0.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     let quantity = Quantity::prediction(solved.part.law.as_ref(), &pairs).context("--predict")?;
     let value = solved.estimate(&quantity);
     Ok(Prediction { part: solved.part.name.clone(), inputs: used, value })
@@ -131,7 +139,12 @@ pub(crate) fn mixtures(
     Ok(())
 }
 
-fn components(solved: &[Solved], theta: &[&[f64]], weighing: Weighing, scale: (f64, f64)) -> Result<Vec<Component>> {
+fn components(
+    solved: &[Solved],
+    theta: &[&[f64]],
+    weighing: Weighing,
+    scale: (f64, f64),
+) -> Result<Vec<Component>> {
     let component = |(one, theta): (&Solved, &&[f64])| {
         let law = one.part.family.as_ref().context("no family law")?;
         Ok(Component::fitted(&one.part.name, law, theta, weighing, 1., scale)?)
@@ -162,7 +175,8 @@ fn optimum(solved: &[Solved], weighing: Weighing, scale: (f64, f64)) -> Result<M
 
 /// The optimal shares of every bootstrap draw, `[draw][family]`; draws whose losses fall with no share are left out.
 fn draws(solved: &[Solved], weighing: Weighing, scale: (f64, f64)) -> Option<Vec<Vec<f64>>> {
-    let tables: Option<Vec<_>> = solved.iter().map(|one| one.bootstrap.as_ref().map(|b| &b.theta)).collect();
+    let tables: Option<Vec<_>> =
+        solved.iter().map(|one| one.bootstrap.as_ref().map(|b| &b.theta)).collect();
     let tables = tables?;
     let n = tables.iter().map(|table| table.nrows()).min()?;
     let draw = |k: usize| {
@@ -200,20 +214,29 @@ fn from_covariances(
     let errors = mixture::share_errors(parts, &best.shares, &errors);
     let pair = |(&share, se): (&f64, f64)| {
         let half = (1.96 * se / share).exp();
-        Estimate { estimate: share, se: Some(se), ci95: Some([share / half, (share * half).min(1.)]) }
+        Estimate {
+            estimate: share,
+            se: Some(se),
+            ci95: Some([share / half, (share * half).min(1.)]),
+        }
     };
     best.shares.iter().zip(errors).map(pair).collect()
 }
 
 /// Covariance of `(ln amplitude, gamma)` of one family.
-fn amplitude_covariance(one: &Solved, weighing: Weighing, (n, d): (f64, f64)) -> Option<[[f64; 2]; 2]> {
+fn amplitude_covariance(
+    one: &Solved,
+    weighing: Weighing,
+    (n, d): (f64, f64),
+) -> Option<[[f64; 2]; 2]> {
     let law = one.part.family.as_ref()?;
     let covariance = one.fit.covariance.as_ref()?;
     let ln_amplitude = |theta: &[f64]| match weighing {
         Weighing::Normalised => 0.,
         Weighing::Sum => law.scale_factor(theta, n, d).ln(),
     };
-    let of_amplitude = Quantity::new("amplitude", Scale::Linear, ln_amplitude).gradient(&one.fit.theta);
+    let of_amplitude =
+        Quantity::new("amplitude", Scale::Linear, ln_amplitude).gradient(&one.fit.theta);
     let gamma = law.gamma_index();
     let p = of_amplitude.len();
     let pairs = (0..p).flat_map(|i| (0..p).map(move |j| (i, j)));
@@ -235,8 +258,12 @@ fn with_own_share(points: &Observations) -> Observations {
 fn test_independence(problem: &Problem, solved: &[Solved], output: &mut FitOutput) {
     let mut found = vec![];
     for one in solved {
-        let others: Vec<String> =
-            problem.shares.iter().filter(|share| **share != one.part.name).map(|share| format!("p_{share}")).collect();
+        let others: Vec<String> = problem
+            .shares
+            .iter()
+            .filter(|share| **share != one.part.name)
+            .map(|share| format!("p_{share}"))
+            .collect();
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         match independence(&one.part.name, &with_own_share(&one.part.observations), &others) {
             Ok(test) => found.push(test),
@@ -258,8 +285,10 @@ fn test_independence(problem: &Problem, solved: &[Solved], output: &mut FitOutpu
         ));
     }
     for (test, p_holm) in found.into_iter().zip(adjusted) {
-        let strongest = test.strongest.map(|(name, effect)| (name.trim_start_matches("p_").to_owned(), effect));
-        let entry = IndependenceFound { f: test.f, df: test.df, p: test.p_value, p_holm, strongest };
+        let strongest =
+            test.strongest.map(|(name, effect)| (name.trim_start_matches("p_").to_owned(), effect));
+        let entry =
+            IndependenceFound { f: test.f, df: test.df, p: test.p_value, p_holm, strongest };
         output.independence.push(test.family, entry);
     }
 }

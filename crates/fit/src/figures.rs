@@ -1,7 +1,8 @@
 //! Pictures of a fit: data and law, residuals, frontier with bands, a sweep's valleys.
 
 use forerun_runs::plot::{
-    Axis, Bar, BarSeries, Bars, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style, Xy,
+    Axis, Bar, BarSeries, Bars, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style,
+    Xy,
 };
 use forerun_scaling::Quantity;
 use forerun_scaling::allocation::budgets;
@@ -34,7 +35,12 @@ pub(crate) fn all(problem: &Problem, solved: &[Solved], output: &FitOutput) -> V
     }
     figures.push(predicted(solved));
     figures.push(residuals(solved));
-    figures.extend(output.mixtures.iter().map(|mixture| shares(&mixture.objective, &mixture.shares, mixture.shares.0.len())));
+    figures.extend(
+        output
+            .mixtures
+            .iter()
+            .map(|mixture| shares(&mixture.objective, &mixture.shares, mixture.shares.0.len())),
+    );
     figures
 }
 
@@ -74,7 +80,8 @@ fn curves(solved: &Solved) -> Figure {
         let dots = measured.iter().map(|&i| Point::new(d[i], points.target()[i])).collect();
         let mut measured_series = Series::new("", Style::Points, dots);
         measured_series.slot = Some(slot);
-        let others: Vec<(&str, f64)> = points.input("u").map(|u| ("u", u[measured[0]])).into_iter().collect();
+        let others: Vec<(&str, f64)> =
+            points.input("u").map(|u| ("u", u[measured[0]])).into_iter().collect();
         let law = |d: f64| {
             let inputs = [&[("n", size), ("d", d)], others.as_slice()].concat();
             let loss = predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs);
@@ -107,7 +114,8 @@ fn frontier(solved: &Solved) -> Vec<Figure> {
         low: estimate.ci95.map(|ends| ends[0]),
         high: estimate.ci95.map(|ends| ends[1]),
     };
-    let size = scale.iter().map(|&c| band(solved.estimate(&Quantity::optimal_params(c)), c)).collect();
+    let size =
+        scale.iter().map(|&c| band(solved.estimate(&Quantity::optimal_params(c)), c)).collect();
     let loss = scale.iter().map(|&c| band(solved.estimate(&lowest_loss(c)), c)).collect();
     let runs = |y: &[f64]| flops.iter().zip(y).map(|(&x, &y)| Point::new(x, y)).collect::<Vec<_>>();
     let edge = || vec![ReferenceLine::Vertical { at: high, label: "largest run".into() }];
@@ -122,7 +130,12 @@ fn frontier(solved: &Solved) -> Vec<Figure> {
     };
     vec![
         figure("The best size for a budget", Axis::log10("parameters", ""), size, runs(n)),
-        figure("The lowest loss for a budget", Axis::new("loss", "nats per token"), loss, runs(points.target())),
+        figure(
+            "The lowest loss for a budget",
+            Axis::new("loss", "nats per token"),
+            loss,
+            runs(points.target()),
+        ),
     ]
 }
 
@@ -146,12 +159,18 @@ fn horizon(solved: &Solved) -> Figure {
         let batch = found.first().and_then(|&i| points.input("batch").map(|batch| batch[i]));
         let law = |d: f64| {
             let inputs = [("n", size), ("d", d), ("batch", batch.unwrap_or(1.))];
-            Point::new(d, predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs).unwrap_or(f64::NAN))
+            Point::new(
+                d,
+                predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs).unwrap_or(f64::NAN),
+            )
         };
-        let label = if size.is_nan() { "fitted law".to_owned() } else { format!("{size:.1e} parameters") };
-        let inputs_known = !size.is_nan() || solved.part.law.inputs().iter().all(|input| input.name != "n");
+        let label =
+            if size.is_nan() { "fitted law".to_owned() } else { format!("{size:.1e} parameters") };
+        let inputs_known =
+            !size.is_nan() || solved.part.law.inputs().iter().all(|input| input.name != "n");
         if inputs_known {
-            let mut line = Series::new(label, Style::Line, steps(low, 10. * high, 40).map(law).collect());
+            let mut line =
+                Series::new(label, Style::Line, steps(low, 10. * high, 40).map(law).collect());
             line.slot = Some(slot);
             series.push(line);
         }
@@ -168,7 +187,8 @@ fn horizon(solved: &Solved) -> Figure {
 
 /// The sweep's cells with their parabolas: at most twelve.
 fn valleys(cells: &[SweepCell]) -> Option<Figure> {
-    let shown: Vec<&SweepCell> = cells.iter().filter(|cell| cell.optimum.parabola().is_some()).take(12).collect();
+    let shown: Vec<&SweepCell> =
+        cells.iter().filter(|cell| cell.optimum.parabola().is_some()).take(12).collect();
     let panel = |cell: &&SweepCell| {
         let vertex = cell.optimum.parabola()?;
         let at = |i: i32| {
@@ -178,7 +198,11 @@ fn valleys(cells: &[SweepCell]) -> Option<Figure> {
         let size = cell.n.map_or_else(String::new, |n| format!("{n:.1e} parameters, "));
         let is_found = cell.optimum.vertex().is_some();
         Some(Panel {
-            title: format!("{size}{:.1e} tokens{}", cell.d, if is_found { "" } else { ": not identified" }),
+            title: format!(
+                "{size}{:.1e} tokens{}",
+                cell.d,
+                if is_found { "" } else { ": not identified" }
+            ),
             series: vec![Series::new("parabola", Style::Line, (-10..=10).map(at).collect())],
             lines: vec![ReferenceLine::Vertical { at: vertex.x, label: "vertex".into() }],
         })
@@ -187,7 +211,11 @@ fn valleys(cells: &[SweepCell]) -> Option<Figure> {
     if panels.is_empty() {
         return None;
     }
-    let plot = Panels { x: Axis::log10("learning rate", ""), y: Axis::new("loss", "nats per token"), panels };
+    let plot = Panels {
+        x: Axis::log10("learning rate", ""),
+        y: Axis::new("loss", "nats per token"),
+        panels,
+    };
     Some(Figure::new("Loss against learning rate, cell by cell", Plot::Panels(plot)))
 }
 
@@ -203,14 +231,20 @@ fn fitted(solved: &Solved) -> Vec<(f64, f64)> {
 
 fn predicted(solved: &[Solved]) -> Figure {
     let dots = |one: &Solved| {
-        let points = fitted(one).into_iter().map(|(target, predicted)| Point::new(predicted, target));
+        let points =
+            fitted(one).into_iter().map(|(target, predicted)| Point::new(predicted, target));
         Series::new(one.part.name.clone(), Style::Points, points.collect())
     };
     let mut series: Vec<Series> = solved.iter().map(dots).collect();
     let x: Vec<f64> = series.iter().flat_map(|s| s.points.iter().map(|point| point.x)).collect();
     let (low, high) = ends(&x);
-    series.push(Series::new("equal", Style::Line, vec![Point::new(low, low), Point::new(high, high)]));
-    let plot = Xy { x: Axis::new("predicted", ""), y: Axis::new("measured", ""), series, lines: vec![] };
+    series.push(Series::new(
+        "equal",
+        Style::Line,
+        vec![Point::new(low, low), Point::new(high, high)],
+    ));
+    let plot =
+        Xy { x: Axis::new("predicted", ""), y: Axis::new("measured", ""), series, lines: vec![] };
     Figure::new("Measured against predicted", Plot::Xy(plot))
 }
 

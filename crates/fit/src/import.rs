@@ -35,12 +35,29 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<String> {
     let mut rows = vec![];
     for path in &arguments.paths {
         let imported = read(path)?;
-        text += &wrap(&format!("`{}`: {:?}, {} runs", path.display(), imported.format, imported.rows.len()), "");
+        text += &wrap(
+            &format!("`{}`: {:?}, {} runs", path.display(), imported.format, imported.rows.len()),
+            "",
+        );
         rows.extend(imported.rows);
     }
     let naming = Naming {
-        columns: arguments.columns.as_deref().map(number::names).transpose()?.unwrap_or_default().into_iter().collect(),
-        constants: arguments.set.as_deref().map(number::pairs).transpose()?.unwrap_or_default().into_iter().collect(),
+        columns: arguments
+            .columns
+            .as_deref()
+            .map(number::names)
+            .transpose()?
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
+        constants: arguments
+            .set
+            .as_deref()
+            .map(number::pairs)
+            .transpose()?
+            .unwrap_or_default()
+            .into_iter()
+            .collect(),
     };
     let observed = observations(&rows, &naming)?;
     for note in &observed.notes {

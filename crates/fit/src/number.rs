@@ -47,7 +47,11 @@ pub(crate) fn short(value: f64) -> String {
     if value == 0. || (1e-3..1e5).contains(&size) {
         let decimals = (4 - size.max(1e-3).log10().floor() as i32).clamp(0, 7) as usize;
         let text = format!("{value:.decimals$}");
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+        if text.contains('.') {
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            text
+        }
     } else {
         format!("{value:.3e}")
     }

@@ -146,7 +146,12 @@ pub struct FitOutput {
 }
 
 impl FitOutput {
-    pub(crate) fn mixture(objective: &str, names: &[String], mixture: &Mixture, shares: Vec<Estimate>) -> MixtureFound {
+    pub(crate) fn mixture(
+        objective: &str,
+        names: &[String],
+        mixture: &Mixture,
+        shares: Vec<Estimate>,
+    ) -> MixtureFound {
         MixtureFound {
             objective: objective.to_owned(),
             shares: Named(names.iter().cloned().zip(shares).collect()),

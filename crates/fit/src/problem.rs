@@ -88,7 +88,13 @@ impl Problem {
     }
 
     fn single(&mut self, law: Box<dyn Law>, observations: Observations) {
-        self.parts.push(Part { name: String::new(), law, family: None, horizon: None, observations });
+        self.parts.push(Part {
+            name: String::new(),
+            law,
+            family: None,
+            horizon: None,
+            observations,
+        });
     }
 
     fn add_horizon(&mut self, table: &Table, reading: &Reading) -> Result<()> {
@@ -101,14 +107,21 @@ impl Problem {
         let (n, batch, loss) = (column("n")?, column("batch")?, column("loss")?);
         let optima = match loss {
             Some(loss) => {
-                let sweep = Sweep { n: n.as_deref(), d: &d, batch: batch.as_deref(), lr: &lr, loss: &loss };
+                let sweep =
+                    Sweep { n: n.as_deref(), d: &d, batch: batch.as_deref(), lr: &lr, loss: &loss };
                 self.cells = sweep::cells(&sweep, &reading.parabola)?;
-                let shown = self.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count();
-                self.notes.push(format!("{shown} of {} cells of the sweep show a best learning rate", self.cells.len()));
+                let shown =
+                    self.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count();
+                self.notes.push(format!(
+                    "{shown} of {} cells of the sweep show a best learning rate",
+                    self.cells.len()
+                ));
                 sweep::optima(&self.cells)?
             }
             None => {
-                self.notes.push("no column of losses: the learning rates are taken as the best ones".into());
+                self.notes.push(
+                    "no column of losses: the learning rates are taken as the best ones".into(),
+                );
                 let mut optima = Observations::new("lr", lr)
                     .with_input("d", d)
                     .with_rows(table.row_numbers().to_vec())
@@ -138,7 +151,12 @@ impl Problem {
     fn add_families(&mut self, table: &Table, reading: &Reading) -> Result<()> {
         let shares = Columns::with_prefix(table, "p_");
         if shares.len() < 2 {
-            bail!(fault(table, None, "p_…", "the shares of a mixture need a column each: p_NAME".into()));
+            bail!(fault(
+                table,
+                None,
+                "p_…",
+                "the shares of a mixture need a column each: p_NAME".into()
+            ));
         }
         check_sums(table, &shares)?;
         self.shares = shares.iter().map(|(name, _)| name.clone()).collect();
@@ -184,12 +202,14 @@ impl Problem {
         for (input, column) in ["n", "d"].into_iter().zip(scale) {
             inputs.extend(column?.map(|column| (input.to_owned(), column)));
         }
-        let pairs: Vec<(&str, &str)> = inputs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+        let pairs: Vec<(&str, &str)> =
+            inputs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         let observations = table.observations(loss, &pairs)?;
         let cells = scale_cells(&observations);
         let observations = observations.with_clusters(cells.clone());
         let (law, family): (Box<dyn Law>, Option<Family>) = if self.law == LawName::Mixing {
-            let names: Vec<&str> = inputs.iter().take(shares.len()).map(|(name, _)| name.as_str()).collect();
+            let names: Vec<&str> =
+                inputs.iter().take(shares.len()).map(|(name, _)| name.as_str()).collect();
             (Box::new(Mixing::new(&names)), None)
         } else {
             let one_scale = cells.iter().all(|cell| *cell == cells[0]);
@@ -204,7 +224,8 @@ impl Problem {
 
 /// Which rows have the same size and horizon.
 fn scale_cells(observations: &Observations) -> Vec<usize> {
-    let at = |name: &str, i: usize| observations.input(name).map_or(0, |values| values[i].to_bits());
+    let at =
+        |name: &str, i: usize| observations.input(name).map_or(0, |values| values[i].to_bits());
     let mut known: Vec<(u64, u64)> = vec![];
     (0..observations.len())
         .map(|i| {
@@ -239,7 +260,8 @@ fn observations(table: &Table, reading: &Reading, inputs: &[&str]) -> Result<Obs
         .iter()
         .map(|&input| Ok((input, reading.columns.require(table, input)?)))
         .collect::<Result<_>>()?;
-    let pairs: Vec<(&str, &str)> = columns.iter().map(|(name, column)| (*name, column.as_str())).collect();
+    let pairs: Vec<(&str, &str)> =
+        columns.iter().map(|(name, column)| (*name, column.as_str())).collect();
     let mut observations = table.observations(&loss, &pairs)?;
     if let Some(weights) = reading.columns.find(table, "weight")? {
         observations = observations.with_weights(table.numbers(&weights)?);

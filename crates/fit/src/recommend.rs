@@ -16,12 +16,12 @@ use forerun_scaling::{FitConfig, Objective, Quantity};
 
 use crate::audit::parse_clap;
 use crate::data::{self, Columns};
+use crate::derived;
 use crate::number::{pairs, short};
 use crate::output::{Estimate, FitOutput};
 use crate::problem::{LawName, Problem, Reading};
 use crate::render::wrap;
 use crate::solved::{Draws, Solved, solve};
-use crate::derived;
 
 /// What to decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,7 +84,8 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
         What::Size => (LawName::Chinchilla, Objective::HUBER),
         What::Mixture => (LawName::Multilingual, Objective::HUBER),
     };
-    let reading = Reading { columns, offset: arguments.offset, parabola: ParabolaConfig::default() };
+    let reading =
+        Reading { columns, offset: arguments.offset, parabola: ParabolaConfig::default() };
     let problem = Problem::new(law, &table, &reading)?;
     let config = FitConfig { outliers, ..FitConfig::new(objective) };
     let draws = Draws { n: 0, resampling: Default::default(), seed: 0 };
@@ -128,10 +129,19 @@ fn require(target: &[(String, f64)], name: &str) -> Result<f64> {
 
 fn interval(ci95: Option<[f64; 2]>) -> Option<RecommendedInterval> {
     let [low, high] = ci95?;
-    (low.is_finite() && high.is_finite()).then_some(RecommendedInterval { low, high, confidence: 0.95 })
+    (low.is_finite() && high.is_finite()).then_some(RecommendedInterval {
+        low,
+        high,
+        confidence: 0.95,
+    })
 }
 
-fn recommendation(setting: &str, value: &Estimate, unit: Option<&str>, basis: String) -> Recommendation {
+fn recommendation(
+    setting: &str,
+    value: &Estimate,
+    unit: Option<&str>,
+    basis: String,
+) -> Recommendation {
     Recommendation {
         setting: setting.into(),
         value: value.estimate.into(),
@@ -145,7 +155,10 @@ fn recommendation(setting: &str, value: &Estimate, unit: Option<&str>, basis: St
 /// Words for the best run within the budget.
 fn next(gains: &[Gain], options: &[RunOption], what: &str) -> String {
     let Some(best) = gains.first() else { return "no run is within the budget".into() };
-    let inputs = options[best.option].inputs.iter().map(|(name, value)| format!("{name} = {}", short(*value)));
+    let inputs = options[best.option]
+        .inputs
+        .iter()
+        .map(|(name, value)| format!("{name} = {}", short(*value)));
     format!(
         "next, buy {} ({} FLOP): the interval of {what} becomes {:.0} % narrower",
         inputs.collect::<Vec<_>>().join(", "),
@@ -171,9 +184,15 @@ fn learning_rate(
     };
     let batch = find(target, "batch").or_else(|| points.input("batch").map(|batch| batch[0]));
     let best = predict_fitted(law, &solved.fit, &Target { n: Params(n), d: Tokens(d), batch })?;
-    let estimate = Estimate { estimate: best.lr, se: None, ci95: best.interval.map(|i| [i.low, i.high]) };
+    let estimate =
+        Estimate { estimate: best.lr, se: None, ci95: best.interval.map(|i| [i.low, i.high]) };
     let mut advice = Advice {
-        recommendations: vec![recommendation("lr", &estimate, None, format!("A horizon law {}.", best.basis))],
+        recommendations: vec![recommendation(
+            "lr",
+            &estimate,
+            None,
+            format!("A horizon law {}.", best.basis),
+        )],
         lines: vec![],
     };
     let horizons = points.input("d").unwrap_or_default();
@@ -186,7 +205,13 @@ fn learning_rate(
     if let (Some(curvature), Some(se)) = (curvature, best.se_ln) {
         regrets(&problem.cells, curvature, se, best.lr, (n, d, longest), &mut advice.lines);
     }
-    next_cell(solved, arguments, (n, batch, longest), target_quantity(law, n, d, batch)?, &mut advice.lines)?;
+    next_cell(
+        solved,
+        arguments,
+        (n, batch, longest),
+        target_quantity(law, n, d, batch)?,
+        &mut advice.lines,
+    )?;
     Ok(advice)
 }
 
@@ -210,16 +235,20 @@ fn regrets(
     (n, d, longest): (f64, f64, f64),
     lines: &mut Vec<String>,
 ) {
-    let same = |cell: &&SweepCell| cell.d == longest && cell.n.is_none_or(|size| n.is_nan() || size == n);
+    let same =
+        |cell: &&SweepCell| cell.d == longest && cell.n.is_none_or(|size| n.is_nan() || size == n);
     let mut choices = vec![("this".to_owned(), lr)];
-    if let Some(short_lr) = cells.iter().find(same).and_then(|cell| cell.optimum.vertex()).map(|v| v.x) {
+    if let Some(short_lr) =
+        cells.iter().find(same).and_then(|cell| cell.optimum.vertex()).map(|v| v.x)
+    {
         choices.push((format!("the best of {} tokens unchanged", short(longest)), short_lr));
         let thumb = rule_of_thumb(short_lr, Tokens(longest), Tokens(d));
         choices.push(("the rule of thumb D^-0.32 from there".into(), thumb));
     }
     for (name, choice) in choices {
         let regret = expected_regret(curvature, choice / lr, se);
-        let compute = slope(cells).map(|slope| format!(", worth {:.2} % of the tokens", 100. * regret / slope));
+        let compute = slope(cells)
+            .map(|slope| format!(", worth {:.2} % of the tokens", 100. * regret / slope));
         lines.push(format!(
             "expected loss above the best with {name}: lr {}, {} nats{}",
             short(choice),
@@ -231,8 +260,10 @@ fn regrets(
 
 /// How fast the best loss falls with `ln D` between the two longest horizons of one size.
 fn slope(cells: &[SweepCell]) -> Option<f64> {
-    let found: Vec<(Option<f64>, f64, f64)> =
-        cells.iter().filter_map(|cell| Some((cell.n, cell.d, cell.optimum.vertex()?.loss))).collect();
+    let found: Vec<(Option<f64>, f64, f64)> = cells
+        .iter()
+        .filter_map(|cell| Some((cell.n, cell.d, cell.optimum.vertex()?.loss)))
+        .collect();
     let last = found.iter().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let before = found.iter().filter(|cell| cell.0 == last.0 && cell.1 < last.1);
     let before = before.max_by(|a, b| a.1.total_cmp(&b.1))?;
@@ -254,11 +285,15 @@ fn next_cell(
     let points = &solved.part.observations;
     let sizes = points.input("n").map_or_else(|| vec![n], <[f64]>::to_vec);
     let size = |n: f64| if n.is_nan() { 1. } else { n };
-    let dearest = sizes.iter().copied().fold(0., |a, n| f64::max(a, size(n))) * 6. * longest * RUNS_PER_CELL;
+    let dearest =
+        sizes.iter().copied().fold(0., |a, n| f64::max(a, size(n))) * 6. * longest * RUNS_PER_CELL;
     let budget = arguments.budget.unwrap_or(dearest);
     let mut options = vec![];
     for n in distinct(&sizes) {
-        for d in distinct(points.input("d").unwrap_or_default()).into_iter().chain([2. * longest, 4. * longest]) {
+        for d in distinct(points.input("d").unwrap_or_default())
+            .into_iter()
+            .chain([2. * longest, 4. * longest])
+        {
             let mut inputs = vec![("n".to_owned(), n), ("d".to_owned(), d)];
             inputs.extend(batch.map(|batch| ("batch".to_owned(), batch)));
             options.push(RunOption { inputs, cost: RUNS_PER_CELL * 6. * size(n) * d });
@@ -266,7 +301,9 @@ fn next_cell(
     }
     let law = solved.part.law.as_ref();
     match next_run::rank(law, &solved.fit, points, &quantity, &options, budget) {
-        Ok(gains) => lines.push(format!("{} ({RUNS_PER_CELL} learning rates)", next(&gains, &options, "lr"))),
+        Ok(gains) => {
+            lines.push(format!("{} ({RUNS_PER_CELL} learning rates)", next(&gains, &options, "lr")))
+        }
         Err(error) => lines.push(error.to_string()),
     }
     Ok(())
@@ -279,7 +316,11 @@ fn distinct(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-fn size(solved: &Solved, target: &[(String, f64)], arguments: &RecommendArguments) -> Result<Advice> {
+fn size(
+    solved: &Solved,
+    target: &[(String, f64)],
+    arguments: &RecommendArguments,
+) -> Result<Advice> {
     let flops = Flops(require(target, "flops")?);
     let law = solved.part.law.as_ref();
     let best = optimal_allocation(law, &solved.fit.theta, flops, &[])?;
@@ -312,7 +353,8 @@ fn size(solved: &Solved, target: &[(String, f64)], arguments: &RecommendArgument
         ));
     }
     let points = &solved.part.observations;
-    let (sizes, tokens) = (points.input("n").unwrap_or_default(), points.input("d").unwrap_or_default());
+    let (sizes, tokens) =
+        (points.input("n").unwrap_or_default(), points.input("d").unwrap_or_default());
     let dearest = sizes.iter().zip(tokens).map(|(n, d)| 6. * n * d).fold(0., f64::max);
     let budget = arguments.budget.unwrap_or(dearest);
     let options = next_run::grid(points, 3., 15, budget);

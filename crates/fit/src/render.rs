@@ -12,7 +12,9 @@ pub(crate) const WIDTH: usize = 80;
 
 fn interval(value: &Estimate) -> String {
     let end = |end: f64| if end.is_finite() { short(end) } else { "open".to_owned() };
-    value.ci95.map_or_else(|| "-".to_owned(), |[low, high]| format!("{} .. {}", end(low), end(high)))
+    value
+        .ci95
+        .map_or_else(|| "-".to_owned(), |[low, high]| format!("{} .. {}", end(low), end(high)))
 }
 
 fn cells(name: &str, value: &Estimate) -> Vec<Cell> {
@@ -37,7 +39,8 @@ fn estimates(caption: &str, values: &Named<Estimate>) -> Table {
 fn predictions(output: &FitOutput) -> Table {
     let mut named = Named::default();
     for prediction in &output.predictions {
-        let inputs = prediction.inputs.0.iter().map(|(name, value)| format!("{name}={}", short(*value)));
+        let inputs =
+            prediction.inputs.0.iter().map(|(name, value)| format!("{name}={}", short(*value)));
         let place = inputs.collect::<Vec<_>>().join(" ");
         named.push(format!("{} {place}", prediction.part).trim(), prediction.value);
     }
@@ -53,11 +56,14 @@ fn independence(output: &FitOutput) -> Table {
             Cell::from(format!("{}, {}", test.df[0], test.df[1])),
             Cell::from(short(test.p)),
             Cell::from(short(test.p_holm)),
-            Cell::from(strongest.map_or_else(String::new, |(name, by)| format!("{name} {}", short(*by)))),
+            Cell::from(
+                strongest.map_or_else(String::new, |(name, by)| format!("{name} {}", short(*by))),
+            ),
         ]
     };
     Table {
-        caption: "Does a loss depend on its own share alone? F-test, and the strongest other share".into(),
+        caption: "Does a loss depend on its own share alone? F-test, and the strongest other share"
+            .into(),
         columns: vec![
             Column::text("family"),
             Column::number("F", ""),
@@ -75,9 +81,14 @@ fn tables(output: &FitOutput) -> Vec<Table> {
     let mut tables = vec![estimates("Parameters", &output.params)];
     tables.push(estimates("What follows", &output.derived));
     for mixture in &output.mixtures {
-        let others = mixture.others.0.iter().map(|(name, value)| format!("{name} {}", short(*value)));
+        let others =
+            mixture.others.0.iter().map(|(name, value)| format!("{name} {}", short(*value)));
         let others = others.collect::<Vec<_>>().join(", ");
-        let caption = format!("Best mixture for the {}: {} ({others})", mixture.objective, short(mixture.value));
+        let caption = format!(
+            "Best mixture for the {}: {} ({others})",
+            mixture.objective,
+            short(mixture.value)
+        );
         tables.push(estimates(&caption, &mixture.shares));
     }
     tables.push(independence(output));
@@ -104,7 +115,8 @@ fn dropped(output: &FitOutput) -> Option<String> {
     if output.dropped.is_empty() {
         return None;
     }
-    let row = |drop: &crate::output::DroppedRow| format!("row {} ({})", drop.row, short(drop.target));
+    let row =
+        |drop: &crate::output::DroppedRow| format!("row {} ({})", drop.row, short(drop.target));
     let shown: Vec<String> = output.dropped.iter().take(10).map(row).collect();
     let more = output.dropped.len().saturating_sub(10);
     let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -181,7 +193,8 @@ fn key_numbers(output: &FitOutput) -> Vec<KeyNumber> {
             None => name.clone(),
         },
     };
-    let wanted = |name: &str| ["a", "E", "alpha", "beta"].contains(&name) || name.starts_with("gamma_");
+    let wanted =
+        |name: &str| ["a", "E", "alpha", "beta"].contains(&name) || name.starts_with("gamma_");
     let all = output.derived.0.iter().chain(&output.params.0);
     all.filter(|(name, _)| wanted(name)).take(4).map(|(name, value)| number(name, value)).collect()
 }

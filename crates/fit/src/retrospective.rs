@@ -37,9 +37,21 @@ pub(crate) struct Tried {
 /// One sweep: file, title of its table, and who reads it.
 type Reader = fn(&Table) -> Result<Vec<Tried>>;
 const SWEEPS: [(&str, &str, Reader); 5] = [
-    ("porian_isoflop_owt2.csv", "Porian et al.: size for the 3 largest budgets, nats", porian::regrets),
-    ("regmix_1m_train.csv", "RegMix: mixture for the mean loss of 13 domains, nats", regmix::regrets),
-    ("gadre_c4_original.csv", "Gadre et al., C4: loss of runs above 1e9 parameters, relative error", gadre::errors),
+    (
+        "porian_isoflop_owt2.csv",
+        "Porian et al.: size for the 3 largest budgets, nats",
+        porian::regrets,
+    ),
+    (
+        "regmix_1m_train.csv",
+        "RegMix: mixture for the mean loss of 13 domains, nats",
+        regmix::regrets,
+    ),
+    (
+        "gadre_c4_original.csv",
+        "Gadre et al., C4: loss of runs above 1e9 parameters, relative error",
+        gadre::errors,
+    ),
     ("gadre_rpj.csv", "Gadre et al., RedPajama: the same", gadre::errors),
     ("marin_optimizer_lr.csv", "Marin: learning rate for longer horizons, nats", marin::regrets),
 ];
@@ -57,18 +69,27 @@ pub(crate) fn run(arguments: &RetrospectiveArguments) -> Result<String> {
     if text.is_empty() {
         bail!("none of the sweeps lies in `{}`", arguments.folder.display());
     }
-    text += &wrap("Loss at a choice between two measured ones is interpolated; a choice outside counts as its end.", "");
+    text += &wrap(
+        "Loss at a choice between two measured ones is interpolated; a choice outside counts as its end.",
+        "",
+    );
     Ok(text)
 }
 
 fn shown(title: &str, tried: &[Tried]) -> String {
     let row = |one: &Tried| {
-        let mut known: Vec<f64> = one.regrets.iter().copied().filter(|regret| regret.is_finite()).collect();
+        let mut known: Vec<f64> =
+            one.regrets.iter().copied().filter(|regret| regret.is_finite()).collect();
         known.sort_by(f64::total_cmp);
         let mean = known.iter().sum::<f64>() / known.len().max(1) as f64;
         let worst = known.last().copied().unwrap_or(f64::NAN);
         let decided = format!("{} of {}", known.len(), one.regrets.len());
-        vec![Cell::from(one.method), Cell::number(mean, 3), Cell::number(worst, 3), Cell::from(decided)]
+        vec![
+            Cell::from(one.method),
+            Cell::number(mean, 3),
+            Cell::number(worst, 3),
+            Cell::from(decided),
+        ]
     };
     let table = Shown {
         caption: title.to_owned(),

@@ -27,14 +27,22 @@ pub(crate) struct Draws {
 }
 
 /// Fits every part; the same draws for all of them, so that draw k of one family goes with draw k of another.
-pub(crate) fn solve<'a>(problem: &'a Problem, config: &FitConfig, draws: Draws) -> Result<Vec<Solved<'a>>> {
+pub(crate) fn solve<'a>(
+    problem: &'a Problem,
+    config: &FitConfig,
+    draws: Draws,
+) -> Result<Vec<Solved<'a>>> {
     let config = problem.constrain(config.clone());
     let solve = |part: &'a Part| {
         let fit = fit(part.law.as_ref(), &part.observations, &config)?;
         let bootstrap = match draws.n {
             0 => None,
             n => {
-                let settings = BootstrapConfig { n_draws: n, resampling: draws.resampling, ..BootstrapConfig::default() };
+                let settings = BootstrapConfig {
+                    n_draws: n,
+                    resampling: draws.resampling,
+                    ..BootstrapConfig::default()
+                };
                 let mut rng = Seed::new(draws.seed).stream("fit/bootstrap");
                 let law = part.law.as_ref();
                 Some(bootstrap(law, &part.observations, &config, &fit, &settings, &mut rng)?)
@@ -55,7 +63,8 @@ impl Solved<'_> {
             return Estimate { estimate, se: Some(summary.se), ci95: Some(ends) };
         }
         let law = self.part.law.as_ref();
-        let profile = profile(law, &self.part.observations, &self.config, &self.fit, quantity, 0.95);
+        let profile =
+            profile(law, &self.part.observations, &self.config, &self.fit, quantity, 0.95);
         let ci95 = profile.ok().map(|profile| [profile.interval.low, profile.interval.high]);
         Estimate { estimate, se: self.standard_error(quantity), ci95 }
     }
@@ -66,7 +75,8 @@ impl Solved<'_> {
         let gradient = quantity.gradient(&self.fit.theta);
         let indices = || 0..gradient.len();
         let pairs = indices().flat_map(|i| indices().map(move |j| (i, j)));
-        let variance: f64 = pairs.map(|(i, j)| gradient[i] * covariance[[i, j]] * gradient[j]).sum();
+        let variance: f64 =
+            pairs.map(|(i, j)| gradient[i] * covariance[[i, j]] * gradient[j]).sum();
         let se = variance.max(0.).sqrt();
         Some(match quantity.scale() {
             Scale::Linear => se,

@@ -42,12 +42,17 @@ fn chinchilla_as_epoch_fitted_it() {
     let words = ["--law", "chinchilla", "--filter", "drop-worst 5", "--budget", "5.76e23"];
     let (_, json) = fit("chinchilla_epoch245.csv", &words);
     close(json["objective_value"].as_f64().unwrap(), 0.001018274018, 1e-6);
-    for (name, expected) in [("A", 477.826), ("B", 2143.417), ("E", 1.817218), ("alpha", 0.347310), ("beta", 0.367172)] {
+    for (name, expected) in
+        [("A", 477.826), ("B", 2143.417), ("E", 1.817218), ("alpha", 0.347310), ("beta", 0.367172)]
+    {
         close(estimate(&json, &format!("params/{name}")), expected, 1e-3);
     }
     close(estimate(&json, "derived/a"), 0.51390, 1e-4);
     close(estimate(&json, "derived/n_opt(5.76e23)"), 73.19e9, 1e-3);
-    assert_eq!((json["n_points"].as_u64(), json["dropped"].as_array().map(Vec::len)), (Some(240), Some(5)));
+    assert_eq!(
+        (json["n_points"].as_u64(), json["dropped"].as_array().map(Vec::len)),
+        (Some(240), Some(5))
+    );
     let ends = &json["derived"]["a"]["ci95"];
     assert!(ends[0].as_f64().unwrap() < 0.5139 && ends[1].as_f64().unwrap() > 0.5139);
 }
@@ -68,7 +73,13 @@ fn a_tied_law_predicts_gadres_larger_runs_better() {
 #[test]
 fn families_get_their_mixture_and_their_test() {
     let (_, json) = fit("synth_multilingual_A.csv", &["--law", "multilingual"]);
-    let truth = [("Romance", 0.1646), ("Slavic", 0.2077), ("Indic", 0.3078), ("Germanic", 0.1646), ("Sino-Tibetan", 0.1553)];
+    let truth = [
+        ("Romance", 0.1646),
+        ("Slavic", 0.2077),
+        ("Indic", 0.3078),
+        ("Germanic", 0.1646),
+        ("Sino-Tibetan", 0.1553),
+    ];
     for (family, share) in truth {
         let found = &json["mixtures"][0]["shares"][family];
         assert!((found["estimate"].as_f64().unwrap() - share).abs() < 0.002, "{family}: {found}");
@@ -76,7 +87,8 @@ fn families_get_their_mixture_and_their_test() {
         assert!(p > 0.05, "{family}: {p}");
     }
     close(estimate(&json, "params/gamma_Indic"), 0.15, 0.01);
-    let (value, uniform) = (&json["mixtures"][0]["value"], &json["mixtures"][0]["others"]["uniform"]);
+    let (value, uniform) =
+        (&json["mixtures"][0]["value"], &json["mixtures"][0]["others"]["uniform"]);
     assert!(value.as_f64() < uniform.as_f64());
 }
 
@@ -92,7 +104,10 @@ fn the_violating_family_and_only_that_one_is_flagged() {
         .collect();
     assert_eq!(flagged, ["Germanic"]);
     assert_eq!(json["independence"]["Germanic"]["strongest"][0], "Romance");
-    assert!(text.contains("warning: the loss of Germanic depends on the shares of others too"), "{text}");
+    assert!(
+        text.contains("warning: the loss of Germanic depends on the shares of others too"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -104,16 +119,23 @@ fn a_sweep_gives_the_horizon_law() {
     close(estimate(&json, "params/beta"), 0.32961, 1e-3);
     let ends = &json["predictions"][0]["ci95"];
     let truth = 1.55e-3 * 7_f64.powf(-0.23) * 1000_f64.powf(-0.32);
-    assert!(ends[0].as_f64().unwrap() < truth && truth < ends[1].as_f64().unwrap(), "{ends} {truth}");
+    assert!(
+        ends[0].as_f64().unwrap() < truth && truth < ends[1].as_f64().unwrap(),
+        "{ends} {truth}"
+    );
 }
 
 #[test]
 fn the_bootstrap_depends_on_its_seed_alone() {
-    let words = ["--law", "chinchilla", "--filter", "drop-worst 5", "--bootstrap", "50", "--seed", "3"];
+    let words =
+        ["--law", "chinchilla", "--filter", "drop-worst 5", "--bootstrap", "50", "--seed", "3"];
     let (_, first) = fit("chinchilla_epoch245.csv", &words);
     let (_, second) = fit("chinchilla_epoch245.csv", &words);
     assert_eq!(first, second);
-    assert_eq!((first["draws"].as_u64(), first["interval_method"].as_str()), (Some(50), Some("bootstrap-pairs")));
+    assert_eq!(
+        (first["draws"].as_u64(), first["interval_method"].as_str()),
+        (Some(50), Some("bootstrap-pairs"))
+    );
 }
 
 #[test]
@@ -140,15 +162,30 @@ fn refusal(text: &str, words: &[&str]) -> String {
 fn refusals_name_file_row_and_column() {
     let law = ["--law", "chinchilla"];
     let check = |text: &str, expected: &str| assert_eq!(refusal(text, &law), expected);
-    check("n,d,loss\n1e8,2e9,3\n-5,2e9,3\n", "`runs.csv`, row 2, column `n`: must be positive, got -5");
-    check("n,d,loss\n1e8,2e9,NaN\n", "`runs.csv`, row 1, column `loss`: must be a finite number, got NaN");
-    check("n,d,loss\n1e8,2e9,3\n", "`chinchilla` has 5 free parameters and needs more than 1 points");
+    check(
+        "n,d,loss\n1e8,2e9,3\n-5,2e9,3\n",
+        "`runs.csv`, row 2, column `n`: must be positive, got -5",
+    );
+    check(
+        "n,d,loss\n1e8,2e9,NaN\n",
+        "`runs.csv`, row 1, column `loss`: must be a finite number, got NaN",
+    );
+    check(
+        "n,d,loss\n1e8,2e9,3\n",
+        "`chinchilla` has 5 free parameters and needs more than 1 points",
+    );
     let missing = refusal("n,loss\n1e8,3\n", &law);
-    assert!(missing.starts_with("`runs.csv`, column `d`: no column for this (tokens of training"), "{missing}");
+    assert!(
+        missing.starts_with("`runs.csv`, column `d`: no column for this (tokens of training"),
+        "{missing}"
+    );
     assert!(missing.ends_with("name one with --columns d=COLUMN"), "{missing}");
     let sums = "family,p_a,p_b,loss\na,0.5,0.5,3\na,0.5,0.7,3\n";
     let message = refusal(sums, &["--law", "multilingual"]);
-    assert_eq!(message, "`runs.csv`, row 2, column `p_…`: the shares of this row sum to 1.2, not to 1");
+    assert_eq!(
+        message,
+        "`runs.csv`, row 2, column `p_…`: the shares of this row sum to 1.2, not to 1"
+    );
 }
 
 #[test]
@@ -158,11 +195,15 @@ fn an_audit_of_the_papers_case() {
     let sweep = data("synth_lr_A.csv").to_string_lossy().into_owned();
     let folder = TempDir::new().unwrap();
     let json = folder.path().join("audit.json").to_string_lossy().into_owned();
-    let words = ["audit-lr", "--n", "7B", "--d", "1T", "--lr", "3e-4", "--data", &sweep, "--json", &json];
+    let words =
+        ["audit-lr", "--n", "7B", "--d", "1T", "--lr", "3e-4", "--data", &sweep, "--json", &json];
     run(&words).unwrap();
     let found: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     assert!((2.6..3.1).contains(&found["ratio"].as_f64().unwrap()), "{found}");
-    assert!(found["penalty"].as_f64().unwrap() > 0. && found["ratio_interval"]["low"].as_f64().unwrap() > 1.);
+    assert!(
+        found["penalty"].as_f64().unwrap() > 0.
+            && found["ratio_interval"]["low"].as_f64().unwrap() > 1.
+    );
 }
 
 #[test]
@@ -170,9 +211,14 @@ fn recommendations_have_intervals_and_a_next_run() {
     let path = |name| data(name).to_string_lossy().into_owned();
     let sweep = path("synth_lr_A.csv");
     let text = run(&["recommend", "--data", &sweep, "--target", "n=2.7B,d=800B"]).unwrap();
-    assert!(text.starts_with("lr = ") && text.contains("next, buy") && text.contains("rule of thumb"), "{text}");
+    assert!(
+        text.starts_with("lr = ") && text.contains("next, buy") && text.contains("rule of thumb"),
+        "{text}"
+    );
     let runs = path("chinchilla_epoch245.csv");
-    let text = run(&["recommend", "--data", &runs, "--filter", "drop-worst 5", "--target", "flops=1e23"]).unwrap();
+    let text =
+        run(&["recommend", "--data", &runs, "--filter", "drop-worst 5", "--target", "flops=1e23"])
+            .unwrap();
     assert!(text.contains("n = ") && text.contains("d = ") && text.contains("next, buy"), "{text}");
     let mixture = path("synth_multilingual_A.csv");
     let folder = TempDir::new().unwrap();
@@ -193,7 +239,10 @@ fn imported_runs_are_what_fit_reads() {
         .skip(1)
         .map(|line| {
             let cells: Vec<&str> = line.split(',').collect();
-            format!("{{\"config\": {{\"n_params\": {}, \"tokens\": {}}}, \"eval/loss\": {}}}", cells[0], cells[1], cells[3])
+            format!(
+                "{{\"config\": {{\"n_params\": {}, \"tokens\": {}}}, \"eval/loss\": {}}}",
+                cells[0], cells[1], cells[3]
+            )
         })
         .collect();
     fs::write(at("runs.jsonl"), lines.join("\n")).unwrap();

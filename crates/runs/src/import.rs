@@ -66,7 +66,8 @@ pub fn read(path: &Path) -> Result<Imported> {
     if path.is_dir() {
         return read_folder(path);
     }
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name =
+        path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
     if name.contains("tfevents") {
         let rows = vec![events::run(path, &crate::tensorboard::read_events(path)?)];
         return Ok(Imported { format: Format::TensorBoard, rows });
@@ -100,7 +101,10 @@ fn whole_json(path: &Path, text: &str) -> Result<Imported> {
         Value::Array(entries) => {
             Ok(Imported { format: Format::JsonArray, rows: json::array(path, entries)? })
         }
-        _ => Err(damaged(path, "expected an array of objects, or `log_history` of a trainer's state")),
+        _ => Err(damaged(
+            path,
+            "expected an array of objects, or `log_history` of a trainer's state",
+        )),
     }
 }
 
@@ -116,13 +120,18 @@ fn read_folder(path: &Path) -> Result<Imported> {
     let (mut states, mut event_folders) = (vec![], vec![]);
     walk(path, 0, &mut states, &mut event_folders)?;
     if !states.is_empty() {
-        let rows = trainer::newest(states).iter().map(|state| state_row(state)).collect::<Result<_>>()?;
+        let rows =
+            trainer::newest(states).iter().map(|state| state_row(state)).collect::<Result<_>>()?;
         return Ok(Imported { format: Format::TrainerState, rows });
     }
     if event_folders.is_empty() {
-        return Err(damaged(path, "neither event files nor `trainer_state.json` in it or below it"));
+        return Err(damaged(
+            path,
+            "neither event files nor `trainer_state.json` in it or below it",
+        ));
     }
-    let row = |folder: &PathBuf| Ok(events::run(folder, &crate::tensorboard::read_history(folder)?));
+    let row =
+        |folder: &PathBuf| Ok(events::run(folder, &crate::tensorboard::read_history(folder)?));
     let rows = event_folders.iter().map(row).collect::<Result<_>>()?;
     Ok(Imported { format: Format::TensorBoard, rows })
 }
@@ -149,12 +158,16 @@ fn walk(
     }
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     for (path, kind) in entries {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if kind.is_dir() && depth < MAX_DEPTH {
             walk(&path, depth + 1, states, event_folders)?;
         } else if kind.is_file() && name == "trainer_state.json" {
             states.push(path);
-        } else if kind.is_file() && name.contains("tfevents") && event_folders.last() != Some(&folder.to_owned()) {
+        } else if kind.is_file()
+            && name.contains("tfevents")
+            && event_folders.last() != Some(&folder.to_owned())
+        {
             event_folders.push(folder.to_owned());
         }
     }

@@ -42,7 +42,8 @@ impl Line<'_> {
     fn losses(&self, ln_n: &[f64]) -> Result<Vec<f64>> {
         let n: Vec<f64> = ln_n.iter().map(|x| x.exp()).collect();
         let d: Vec<f64> = n.iter().map(|n| self.product / n).collect();
-        let mut points = Observations::new("loss", vec![1.; n.len()]).with_input("n", n).with_input("d", d);
+        let mut points =
+            Observations::new("loss", vec![1.; n.len()]).with_input("n", n).with_input("d", d);
         for (name, value) in self.others {
             points = points.with_input(name, vec![*value; ln_n.len()]);
         }
@@ -72,7 +73,8 @@ pub fn optimal_allocation(
         let step = (high - low) / SCAN as f64;
         let grid: Vec<f64> = (0..=SCAN).map(|i| low + step * i as f64).collect();
         let losses = line.losses(&grid)?;
-        let lowest = (0..=SCAN).min_by(|&i, &j| losses[i].total_cmp(&losses[j])).unwrap_or_default();
+        let lowest =
+            (0..=SCAN).min_by(|&i, &j| losses[i].total_cmp(&losses[j])).unwrap_or_default();
         best = (grid[lowest], losses[lowest]);
         low = grid[lowest.saturating_sub(1)];
         high = grid[(lowest + 1).min(SCAN)];
@@ -106,14 +108,22 @@ pub fn budgets(low: Flops, high: Flops, n: usize) -> Vec<Flops> {
 }
 
 /// `N*` for a budget of any law, as a quantity that intervals can be built for.
-pub fn optimal_params<'a>(law: &'a dyn Law, flops: Flops, others: &'a [(&'a str, f64)]) -> Quantity<'a> {
+pub fn optimal_params<'a>(
+    law: &'a dyn Law,
+    flops: Flops,
+    others: &'a [(&'a str, f64)],
+) -> Quantity<'a> {
     Quantity::new(format!("n_opt({:e})", flops.0), Scale::Log, move |theta: &[f64]| {
         optimal_allocation(law, theta, flops, others).map_or(f64::NAN, |best| best.n.0.ln())
     })
 }
 
 /// The lowest loss that a budget can buy, as a quantity that intervals can be built for.
-pub fn optimal_loss<'a>(law: &'a dyn Law, flops: Flops, others: &'a [(&'a str, f64)]) -> Quantity<'a> {
+pub fn optimal_loss<'a>(
+    law: &'a dyn Law,
+    flops: Flops,
+    others: &'a [(&'a str, f64)],
+) -> Quantity<'a> {
     Quantity::new(format!("loss_opt({:e})", flops.0), Scale::Log, move |theta: &[f64]| {
         optimal_allocation(law, theta, flops, others).map_or(f64::NAN, |best| best.loss.ln())
     })

@@ -121,7 +121,8 @@ pub fn predict_fitted(law: &LrHorizon, fit: &Fit, target: &Target) -> Result<Bes
     let half = se_ln.map(|se| student_quantile(0.975, freedom) * se);
     Ok(BestLr {
         lr: ln_lr.exp(),
-        interval: half.map(|half| Interval { low: (ln_lr - half).exp(), high: (ln_lr + half).exp() }),
+        interval: half
+            .map(|half| Interval { low: (ln_lr - half).exp(), high: (ln_lr + half).exp() }),
         se_ln,
         basis: format!("fitted to {} optima of the sweep", fit.n_points),
     })
@@ -160,8 +161,9 @@ pub fn audit(best: BestLr, used: f64, curvature: Option<f64>) -> Result<Audit> {
         ensure(curvature > 0. && curvature.is_finite(), "curvature", "positive", curvature)?;
     }
     let ratio = used / best.lr;
-    let ratio_interval =
-        best.interval.map(|interval| Interval { low: used / interval.high, high: used / interval.low });
+    let ratio_interval = best
+        .interval
+        .map(|interval| Interval { low: used / interval.high, high: used / interval.low });
     let penalty = curvature.map(|k| k * ratio.ln().powi(2));
     let penalty_interval = curvature.zip(ratio_interval).map(|(k, ratio)| {
         let [low, high] = [ratio.low.ln(), ratio.high.ln()].map(|x| k * x * x);

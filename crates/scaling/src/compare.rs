@@ -130,7 +130,8 @@ fn score(
             (inside, fold.clone())
         })
         .collect();
-    score.fold_error = error_of("cross-validation", candidate, observations, &splits, &mut score.problems);
+    score.fold_error =
+        error_of("cross-validation", candidate, observations, &splits, &mut score.problems);
     score.held_out_error = outside.and_then(|split| {
         let split = std::slice::from_ref(split);
         error_of("the held-out scale", candidate, observations, split, &mut score.problems)

@@ -63,7 +63,8 @@ pub fn independence(
         columns.push(cells.within(input(observations, name)?.to_vec()));
     }
     let (n, k) = (y.len(), columns.len() - 1);
-    let fail = |reason: String| Error::not_identified(format!("independence of `{family}`"), reason);
+    let fail =
+        |reason: String| Error::not_identified(format!("independence of `{family}`"), reason);
     let df2 = n.saturating_sub(cells.n + 1 + k);
     if df2 == 0 {
         return Err(fail(format!("{n} points in {} cells for {k} other shares", cells.n)));
@@ -77,12 +78,14 @@ pub fn independence(
     let all: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let restricted = regress(&all[..1], &y, &weights);
     let full = regress(&all, &y, &weights);
-    let (Some((own_coefficients, rss_own)), Some((coefficients, rss_all))) = (restricted, full) else {
+    let (Some((own_coefficients, rss_own)), Some((coefficients, rss_all))) = (restricted, full)
+    else {
         return Err(fail("the other shares only ever moved together".into()));
     };
     let f = ((rss_own - rss_all) / k as f64 / (rss_all / df2 as f64)).max(0.);
     let total: f64 = y.iter().zip(&weights).map(|(y, w)| w * y * y).sum();
-    let strongest = (1..=k).max_by(|&i, &j| coefficients[i].abs().total_cmp(&coefficients[j].abs()));
+    let strongest =
+        (1..=k).max_by(|&i, &j| coefficients[i].abs().total_cmp(&coefficients[j].abs()));
     Ok(Independence {
         family: family.to_owned(),
         n_points: n,

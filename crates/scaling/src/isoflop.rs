@@ -76,7 +76,8 @@ pub fn profiles(
 /// # Errors
 /// [`Error::NotIdentified`] where fewer than two budgets show an optimum.
 pub fn exponent(profiles: &[IsoFlop]) -> Result<PowerFit> {
-    let found = profiles.iter().filter_map(|p| p.optimum.vertex().map(|vertex| (p.flops.0, vertex.x)));
+    let found =
+        profiles.iter().filter_map(|p| p.optimum.vertex().map(|vertex| (p.flops.0, vertex.x)));
     let (flops, n): (Vec<f64>, Vec<f64>) = found.unzip();
     power_fit(&flops, &n, None)
 }
@@ -109,12 +110,14 @@ pub fn envelope(n: &[f64], flops: &[f64], loss: &[f64], step: f64) -> Result<Vec
 /// [`Error::Config`] for columns of different lengths; [`Error::NotIdentified`] with fewer than two distinct points.
 pub fn power_fit(x: &[f64], y: &[f64], weights: Option<&[f64]>) -> Result<PowerFit> {
     ensure(x.len() == y.len(), "y", format!("{} values", x.len()), y.len())?;
-    let weight = |i: usize| weights.map_or(1., |weights| weights.get(i).copied().unwrap_or(f64::NAN));
+    let weight =
+        |i: usize| weights.map_or(1., |weights| weights.get(i).copied().unwrap_or(f64::NAN));
     let is_sound = |value: f64| value > 0. && value.is_finite();
     let used: Vec<usize> =
         (0..x.len()).filter(|&i| is_sound(x[i]) && is_sound(y[i]) && is_sound(weight(i))).collect();
     let total: f64 = used.iter().map(|&i| weight(i)).sum();
-    let mean = |values: &[f64]| used.iter().map(|&i| weight(i) * values[i].ln()).sum::<f64>() / total;
+    let mean =
+        |values: &[f64]| used.iter().map(|&i| weight(i) * values[i].ln()).sum::<f64>() / total;
     let (mx, my) = (mean(x), mean(y));
     let sum = |a: &[f64], ma: f64, b: &[f64], mb: f64| -> f64 {
         used.iter().map(|&i| weight(i) * (a[i].ln() - ma) * (b[i].ln() - mb)).sum()

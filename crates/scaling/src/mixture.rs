@@ -169,7 +169,11 @@ fn dual(components: &[Component]) -> f64 {
                 slope -= (p + component.offset) / (1. + component.gamma);
             }
         }
-        if sum >= 1. { low = at } else { high = at }
+        if sum >= 1. {
+            low = at
+        } else {
+            high = at
+        }
         if (sum - 1.).abs() < 1e-15 || high - low <= 1e-15 * at.abs().max(1.) {
             break;
         }

@@ -112,7 +112,12 @@ pub fn plan(
 
 /// Runs on a grid of sizes and horizons within the range of the data, stretched by `stretch` at either end, that cost at
 /// most `budget`; `steps` values each.
-pub fn grid(observations: &Observations, stretch: f64, steps: usize, budget: f64) -> Vec<RunOption> {
+pub fn grid(
+    observations: &Observations,
+    stretch: f64,
+    steps: usize,
+    budget: f64,
+) -> Vec<RunOption> {
     let values = |input: &str| -> Vec<f64> {
         let values = observations.input(input).unwrap_or_default();
         let low = values.iter().copied().fold(f64::INFINITY, f64::min) / stretch;
@@ -129,8 +134,9 @@ impl State {
     fn new(law: &dyn Law, fit: &Fit, observations: &Observations) -> Result<Self> {
         let open = || Error::not_identified("the next run", "the fit leaves a direction open");
         let covariance = fit.covariance.clone().ok_or_else(open)?;
-        let kept: Vec<usize> =
-            (0..observations.len()).filter(|&i| fit.rows.contains(&observations.rows()[i])).collect();
+        let kept: Vec<usize> = (0..observations.len())
+            .filter(|&i| fit.rows.contains(&observations.rows()[i]))
+            .collect();
         let points = observations.select(&kept);
         let weights = points.weights().map_or_else(|| vec![1.; points.len()], <[f64]>::to_vec);
         let jacobian = jacobian(law, fit, &points)?;
@@ -142,7 +148,12 @@ impl State {
             .map(|(g, w)| w * g.dot(&covariance.dot(&g)))
             .sum();
         let noise = trace / fit.n_free.max(1) as f64;
-        ensure(noise > 0. && noise.is_finite(), "noise", "positive, as data with residuals have", noise)?;
+        ensure(
+            noise > 0. && noise.is_finite(),
+            "noise",
+            "positive, as data with residuals have",
+            noise,
+        )?;
         Ok(Self { covariance, noise })
     }
 
@@ -199,8 +210,10 @@ fn gradients(law: &dyn Law, fit: &Fit, options: &[RunOption]) -> Result<Vec<Arra
     ensure(!options.is_empty(), "options", "at least one run within the budget", 0)?;
     let mut points = Observations::new("loss", vec![1.; options.len()]);
     for input in law.inputs() {
-        let column: Option<Vec<f64>> = options.iter().map(|option| option.input(&input.name)).collect();
-        let missing = || points.fault(None, &input.name, "a run that could be bought lacks this input");
+        let column: Option<Vec<f64>> =
+            options.iter().map(|option| option.input(&input.name)).collect();
+        let missing =
+            || points.fault(None, &input.name, "a run that could be bought lacks this input");
         let column = column.ok_or_else(missing)?;
         points = points.with_input(&input.name, column);
     }

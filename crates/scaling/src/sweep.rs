@@ -72,7 +72,8 @@ pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
 /// # Errors
 /// [`Error::NotIdentified`] where no cell does.
 pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
-    let found: Vec<&SweepCell> = cells.iter().filter(|cell| cell.optimum.vertex().is_some()).collect();
+    let found: Vec<&SweepCell> =
+        cells.iter().filter(|cell| cell.optimum.vertex().is_some()).collect();
     if found.is_empty() {
         let reason = format!("none of {} cells encloses an optimum", cells.len());
         return Err(Error::not_identified("the best learning rate", reason));
@@ -81,7 +82,8 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
         found.iter().map(|cell| value(cell)).collect()
     };
     let lr = of(&|cell| cell.optimum.vertex().map(|vertex| vertex.x)).unwrap_or_default();
-    let mut observations = Observations::new("lr", lr).with_input("d", found.iter().map(|c| c.d).collect());
+    let mut observations =
+        Observations::new("lr", lr).with_input("d", found.iter().map(|c| c.d).collect());
     if let Some(n) = of(&|cell| cell.n) {
         observations = observations.with_input("n", n);
     }
@@ -116,20 +118,28 @@ fn varies(observations: &Observations, input: &str) -> bool {
 /// The typical curvature of the cells: `loss = best + curvature · ln(lr / best lr)²`, the median of those that show an
 /// optimum.
 pub fn curvature(cells: &[SweepCell]) -> Option<f64> {
-    let mut found: Vec<f64> =
-        cells.iter().filter_map(|cell| cell.optimum.vertex().map(|vertex| vertex.curvature)).collect();
+    let mut found: Vec<f64> = cells
+        .iter()
+        .filter_map(|cell| cell.optimum.vertex().map(|vertex| vertex.curvature))
+        .collect();
     found.sort_by(f64::total_cmp);
     (!found.is_empty()).then(|| crate::interval::quantile(&found, 0.5))
 }
 
 fn check(sweep: &Sweep) -> Result<()> {
     let rows = sweep.d.len();
-    let columns = [("n", sweep.n), ("d", Some(sweep.d)), ("batch", sweep.batch), ("lr", Some(sweep.lr))];
+    let columns =
+        [("n", sweep.n), ("d", Some(sweep.d)), ("batch", sweep.batch), ("lr", Some(sweep.lr))];
     for (name, column) in columns {
         let Some(column) = column else { continue };
         ensure(column.len() == rows, name, format!("{rows} values"), column.len())?;
         if let Some(i) = column.iter().position(|&value| !(value > 0. && value.is_finite())) {
-            return Err(Error::data(None, i + 1, name, format!("must be positive, got {}", column[i])));
+            return Err(Error::data(
+                None,
+                i + 1,
+                name,
+                format!("must be positive, got {}", column[i]),
+            ));
         }
     }
     ensure(sweep.loss.len() == rows, "loss", format!("{rows} values"), sweep.loss.len())

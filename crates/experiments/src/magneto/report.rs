@@ -63,12 +63,11 @@ fn placement(findings: &Findings<'_>) -> Option<Recommendation> {
 fn largest_rate(findings: &Findings<'_>, arm: &Arm, depth: i64) -> Option<Recommendation> {
     let rate = findings.safe_rate(arm, depth)?;
     let seeds = counted(findings.outcome.experiment.seeds, "seed");
-    let mut caveats = vec![
-        "learning rates that train shrink with width: this is for the width that was run"
-            .to_owned(),
+    let mut caveats = vec![format!(
+        "{}, and larger rates train narrower models; {}",
         words::size_of_models(findings),
-        words::same_for_all(findings),
-    ];
+        words::same_for_all(findings)
+    )];
     if findings.at_the_end(arm, depth) {
         caveats
             .push("it still trains at the end of the grid: the true one may be larger".to_owned());
@@ -102,7 +101,10 @@ pub(crate) fn report(outcome: &Outcome, body: &MagnetoConfig) -> Result<Report> 
     let recommendations = recommendation(outcome, body);
     if !recommendations.is_empty() {
         heading(&mut blocks, "What to set");
-        blocks.push(Block::Recommendations(recommendations));
+        // Those of the other depths stand in the table of results, and all of them in recommendation.json.
+        let depth = format!("{} layers", body.deepest());
+        let of_depth = |item: &Recommendation| item.setting.contains(&depth);
+        blocks.push(Block::Recommendations(recommendations.into_iter().filter(of_depth).collect()));
     }
     heading(&mut blocks, "Which learning rates train");
     for &depth in &body.grid.depths {

@@ -33,8 +33,16 @@ fn a_filter_that_cannot_be_read_says_so() {
     };
     check("size > 1e12", "--filter \"size > 1e12\" leaves no row");
     check("val < a", "--filter \"val < a\": `a` is no number, and < needs one");
-    check("drop-worst many", "--filter \"drop-worst many\": `many` is no count: invalid digit found in string");
-    assert!(filter(table(), &["size".into()]).unwrap_err().to_string().contains("must be COLUMN OP VALUE"));
+    check(
+        "drop-worst many",
+        "--filter \"drop-worst many\": `many` is no count: invalid digit found in string",
+    );
+    assert!(
+        filter(table(), &["size".into()])
+            .unwrap_err()
+            .to_string()
+            .contains("must be COLUMN OP VALUE")
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn short_numbers_keep_five_digits() {
     let check = |value: f64, expected: &str| assert_eq!(short(value), expected);
     check(0., "0");
     check(1.8172180974, "1.8172");
-    check(0.3473104953, "0.3473");
+    check(0.3473104953, "0.34731");
     check(477.8258, "477.83");
     check(7e9, "7.000e9");
     check(-0.02, "-0.02");

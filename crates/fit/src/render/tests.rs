@@ -4,7 +4,11 @@ use super::*;
 use crate::output::{DroppedRow, Prediction};
 
 fn output() -> FitOutput {
-    let value = |estimate: f64, se: f64| Estimate { estimate, se: Some(se), ci95: Some([estimate - se, estimate + se]) };
+    let value = |estimate: f64, se: f64| Estimate {
+        estimate,
+        se: Some(se),
+        ci95: Some([estimate - se, estimate + se]),
+    };
     let mut output = FitOutput {
         law: "chinchilla".into(),
         objective: "huber".into(),
@@ -17,10 +21,16 @@ fn output() -> FitOutput {
         ..FitOutput::default()
     };
     output.params.push("A", value(477.8258, 124.52));
-    output.params.push("E", Estimate { estimate: 1.817218, se: None, ci95: Some([f64::NEG_INFINITY, 1.9]) });
+    output
+        .params
+        .push("E", Estimate { estimate: 1.817218, se: None, ci95: Some([f64::NEG_INFINITY, 1.9]) });
     output.derived.push("n_opt(1e23)", value(2.9e10, 3e9));
     let inputs = Named(vec![("n".to_owned(), 7e10), ("d".to_owned(), 1.4e12)]);
-    output.predictions.push(Prediction { part: String::new(), inputs, value: value(1.9733, 0.004) });
+    output.predictions.push(Prediction {
+        part: String::new(),
+        inputs,
+        value: value(1.9733, 0.004),
+    });
     output
 }
 
@@ -28,7 +38,34 @@ fn output() -> FitOutput {
 fn a_terminal_shows_tables_of_80_columns() {
     let text = terminal(&output());
     assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
-    expect![[r#""#]].assert_eq(&text);
+    expect![[r#"
+        chinchilla by huber: objective 0.001018270 over 240 points; 12 starts, 0 optima;
+        intervals: profile-likelihood
+        left out: row 1 (5.0056); one of the 1 highest targets
+
+        Parameters
+
+             estimate       se      95 % interval
+        ──────────────────────────────────────────
+         A     477.83   124.52   353.31 .. 602.35
+         E     1.8172        -        open .. 1.9
+
+        What follows
+
+                       estimate        se          95 % interval
+        ─────────────────────────────────────────────────────────
+         n_opt(1e23)   2.900e10   3.000e9   2.600e10 .. 3.200e10
+
+        Predictions
+
+                                 estimate      se      95 % interval
+        ─────────────────────────────────────────────────────────────
+         n=7.000e10 d=1.400e12     1.9733   0.004   1.9693 .. 1.9773
+
+        warning: the optimum lies on a flat ridge (condition number 3.5e11): single
+        parameters mean little
+    "#]]
+    .assert_eq(&text);
 }
 
 #[test]
@@ -43,8 +80,17 @@ fn json_keys_are_stable() {
     let json = serde_json::to_value(output()).unwrap();
     let keys: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
     for key in [
-        "law", "objective", "objective_value", "n_points", "dropped", "params", "derived", "predictions", "starts",
-        "optima", "warnings",
+        "law",
+        "objective",
+        "objective_value",
+        "n_points",
+        "dropped",
+        "params",
+        "derived",
+        "predictions",
+        "starts",
+        "optima",
+        "warnings",
     ] {
         assert!(keys.contains(&key), "{key} of {keys:?}");
     }

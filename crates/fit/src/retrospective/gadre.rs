@@ -12,12 +12,16 @@ const ABOVE: f64 = 1e9;
 pub(super) fn errors(table: &Table) -> Result<Vec<Tried>> {
     let runs = only(table, "val", "c4_val")?;
     let (n, d, loss) = (runs.numbers("N")?, runs.numbers("D")?, runs.numbers("loss")?);
-    let train = runs.filter(|row| n[row] < ABOVE).observations("loss", &[("n", "N"), ("d", "D")])?;
+    let train =
+        runs.filter(|row| n[row] < ABOVE).observations("loss", &[("n", "N"), ("d", "D")])?;
     let held: Vec<usize> = (0..n.len()).filter(|&row| n[row] > ABOVE).collect();
     let law = Chinchilla::new();
     let tie = vec![Constraint::Equal("alpha".into(), "beta".into())];
     let configs = [
-        ("tied exponents, least squares of logs", FitConfig { constraints: tie, ..FitConfig::new(Objective::NlsLog) }),
+        (
+            "tied exponents, least squares of logs",
+            FitConfig { constraints: tie, ..FitConfig::new(Objective::NlsLog) },
+        ),
         ("Chinchilla, Huber", FitConfig::default()),
         ("Chinchilla, least squares of logs", FitConfig::new(Objective::NlsLog)),
     ];

@@ -27,7 +27,8 @@ pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
             sweep.entry(horizon[row] as u64).or_default().push((lr[row], loss[row]));
         }
     }
-    let mut carried = Tried { method: "the best of the shortest horizon, unchanged", regrets: vec![] };
+    let mut carried =
+        Tried { method: "the best of the shortest horizon, unchanged", regrets: vec![] };
     let mut thumb = Tried { method: "the rule of thumb, D^-0.32", regrets: vec![] };
     let mut twice = Tried { method: "twice that of the shortest horizon", regrets: vec![] };
     for horizons in sweeps.values() {

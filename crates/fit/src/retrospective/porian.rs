@@ -31,7 +31,8 @@ pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
         budgets.dedup();
         let (seen, held) = budgets.split_at(budgets.len().saturating_sub(HELD_OUT));
         let Some(&largest) = seen.last() else { continue };
-        let small: Vec<usize> = (0..n.len()).filter(|&i| flops[i] <= largest && loss[i].is_finite()).collect();
+        let small: Vec<usize> =
+            (0..n.len()).filter(|&i| flops[i] <= largest && loss[i].is_finite()).collect();
         let pick = |values: &[f64]| small.iter().map(|&i| values[i]).collect::<Vec<f64>>();
         let (c, size, l) = (pick(&flops), pick(&n), pick(&loss));
         let at = |budget: f64| -> Vec<(f64, f64)> {
@@ -48,7 +49,9 @@ pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
         let third = fit(&Chinchilla::new(), &points, &FitConfig::default()).ok();
         for &budget in held {
             let choices = [
-                third.as_ref().map_or(f64::NAN, |fit| Chinchilla::frontier(&fit.theta).at(Flops(budget)).0.0),
+                third
+                    .as_ref()
+                    .map_or(f64::NAN, |fit| Chinchilla::frontier(&fit.theta).at(Flops(budget)).0.0),
                 second.as_ref().map_or(f64::NAN, |fit| fit.at(budget)),
                 first.as_ref().map_or(f64::NAN, |fit| fit.at(budget)),
                 (budget / 120.).sqrt(),

@@ -21,7 +21,8 @@ pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
     })?;
     let cross = predicted(&train, &test, &domains, &names, &|_| Box::new(Mixing::new(&names)))?;
     let p: Vec<Vec<f64>> = names.iter().map(|name| test.numbers(name)).collect::<Result<_, _>>()?;
-    let typical: Vec<f64> = p.iter().map(|column| column.iter().sum::<f64>() / column.len() as f64).collect();
+    let typical: Vec<f64> =
+        p.iter().map(|column| column.iter().sum::<f64>() / column.len() as f64).collect();
     let uniform = vec![1. / names.len() as f64; names.len()];
     let nearest = |target: &[f64]| -> Vec<f64> {
         let distance = |row: usize| p.iter().zip(target).map(|(c, t)| (c[row] - t).abs()).sum();
@@ -32,11 +33,17 @@ pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
         vec![row.map_or(f64::NAN, |row| actual[row] - best)]
     };
     Ok(vec![
-        Tried { method: "each loss from its own share, (p + epsilon)^-gamma", regrets: chosen(&own) },
+        Tried {
+            method: "each loss from its own share, (p + epsilon)^-gamma",
+            regrets: chosen(&own),
+        },
         Tried { method: "each loss from all shares, c + exp(t r)", regrets: chosen(&cross) },
         Tried { method: "the run nearest to uniform", regrets: chosen(&nearest(&uniform)) },
         Tried { method: "the run nearest to proportional", regrets: chosen(&nearest(&typical)) },
-        Tried { method: "a run by chance", regrets: actual.iter().map(|loss| loss - best).collect() },
+        Tried {
+            method: "a run by chance",
+            regrets: actual.iter().map(|loss| loss - best).collect(),
+        },
     ])
 }
 

@@ -16,7 +16,9 @@ pub(super) struct Table {
 impl Table {
     pub(super) fn into_rows(self) -> Vec<Row> {
         let names = self.names;
-        let row = |cells: &Vec<String>| names.iter().cloned().zip(cells.iter().map(|cell| value(cell))).collect();
+        let row = |cells: &Vec<String>| {
+            names.iter().cloned().zip(cells.iter().map(|cell| value(cell))).collect()
+        };
         self.cells.iter().map(row).collect()
     }
 }
@@ -80,7 +82,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Table> {
     let mut cells = vec![];
     for (line, record) in records {
         if record.len() != names.len() {
-            return Err(bad(line, format!("{} cells, the header has {}", record.len(), names.len())));
+            return Err(bad(
+                line,
+                format!("{} cells, the header has {}", record.len(), names.len()),
+            ));
         }
         cells.push(record);
     }

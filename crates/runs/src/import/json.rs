@@ -56,7 +56,9 @@ pub(super) fn without_nan(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let (mut quoted, mut rest) = (false, text);
     while let Some(c) = rest.chars().next() {
-        let word = ["NaN", "-Infinity", "Infinity"].into_iter().find(|word| !quoted && rest.starts_with(word));
+        let word = ["NaN", "-Infinity", "Infinity"]
+            .into_iter()
+            .find(|word| !quoted && rest.starts_with(word));
         if let Some(word) = word {
             out.push_str(&format!("\"{word}\""));
             rest = &rest[word.len()..];

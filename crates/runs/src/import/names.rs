@@ -25,16 +25,34 @@ pub const ROLES: [Role; 8] = [
         name: "n",
         meaning: "parameters of the model, a raw count",
         aliases: &[
-            "n", "n_params", "params", "num_params", "num_parameters", "parameters", "model_size",
-            "n_parameters", "total_params", "non_embedding_params", "num_trainable_params",
+            "n",
+            "n_params",
+            "params",
+            "num_params",
+            "num_parameters",
+            "parameters",
+            "model_size",
+            "n_parameters",
+            "total_params",
+            "non_embedding_params",
+            "num_trainable_params",
         ],
     },
     Role {
         name: "d",
         meaning: "tokens of training, a raw count",
         aliases: &[
-            "d", "tokens", "n_tokens", "num_tokens", "train_tokens", "total_tokens", "tokens_seen",
-            "num_input_tokens_seen", "throughput/total_tokens", "train/tokens", "consumed_tokens",
+            "d",
+            "tokens",
+            "n_tokens",
+            "num_tokens",
+            "train_tokens",
+            "total_tokens",
+            "tokens_seen",
+            "num_input_tokens_seen",
+            "throughput/total_tokens",
+            "train/tokens",
+            "consumed_tokens",
         ],
     },
     Role {
@@ -46,28 +64,66 @@ pub const ROLES: [Role; 8] = [
         name: "batch",
         meaning: "batch, in the source's unit",
         aliases: &[
-            "batch", "batch_size", "global_batch_size", "bs", "train_batch_size", "tokens_per_batch",
+            "batch",
+            "batch_size",
+            "global_batch_size",
+            "bs",
+            "train_batch_size",
+            "tokens_per_batch",
             "per_device_train_batch_size",
         ],
     },
-    Role { name: "steps", meaning: "optimiser steps", aliases: &["steps", "global_step", "max_steps", "num_steps", "_step"] },
+    Role {
+        name: "steps",
+        meaning: "optimiser steps",
+        aliases: &["steps", "global_step", "max_steps", "num_steps", "_step"],
+    },
     Role {
         name: "seq_len",
         meaning: "tokens in a sequence",
-        aliases: &["seq_len", "sequence_length", "seq_length", "max_seq_len", "max_seq_length", "block_size", "context_length"],
+        aliases: &[
+            "seq_len",
+            "sequence_length",
+            "seq_length",
+            "max_seq_len",
+            "max_seq_length",
+            "block_size",
+            "context_length",
+        ],
     },
     Role {
         name: "lr",
         meaning: "peak learning rate",
-        aliases: &["lr", "peak_lr", "max_lr", "learning_rate", "optimizer.lr", "optimiser.lr", "base_lr", "train/learning_rate"],
+        aliases: &[
+            "lr",
+            "peak_lr",
+            "max_lr",
+            "learning_rate",
+            "optimizer.lr",
+            "optimiser.lr",
+            "base_lr",
+            "train/learning_rate",
+        ],
     },
     Role {
         name: "loss",
         meaning: "loss, nats per token",
         aliases: &[
-            "loss", "eval_loss", "eval/loss", "val_loss", "val/loss", "valid_loss", "validation_loss",
-            "validation/loss", "test_loss", "final_loss", "train/loss.tail_mean", "loss.tail_mean",
-            "train_loss.tail_mean", "train_loss", "train/loss",
+            "loss",
+            "eval_loss",
+            "eval/loss",
+            "val_loss",
+            "val/loss",
+            "valid_loss",
+            "validation_loss",
+            "validation/loss",
+            "test_loss",
+            "final_loss",
+            "train/loss.tail_mean",
+            "loss.tail_mean",
+            "train_loss.tail_mean",
+            "train_loss",
+            "train/loss",
         ],
     },
 ];
@@ -99,14 +155,24 @@ pub struct Observed {
 pub fn observations(rows: &[Row], naming: &Naming) -> Result<Observed> {
     let known: Vec<&str> = ROLES.iter().map(|role| role.name).collect();
     for name in naming.columns.keys().chain(naming.constants.keys()) {
-        ensure(known.contains(&name.as_str()), "columns", &format!("names among {}", known.join(", ")), name)?;
+        ensure(
+            known.contains(&name.as_str()),
+            "columns",
+            &format!("names among {}", known.join(", ")),
+            name,
+        )?;
     }
     let mut out: Vec<Row> = rows.iter().map(named).collect();
     let mut notes = vec![];
     for role in &ROLES {
         if let Some(column) = naming.columns.get(role.name) {
             let there = rows.iter().any(|row| row.contains_key(column));
-            ensure(there, role.name, &format!("a column of the source ({})", columns(rows)), column)?;
+            ensure(
+                there,
+                role.name,
+                &format!("a column of the source ({})", columns(rows)),
+                column,
+            )?;
             copy(rows, &mut out, role.name, column);
             notes.push(format!("{} = `{column}`, as asked", role.name));
         } else if let Some(&value) = naming.constants.get(role.name) {

@@ -47,7 +47,9 @@ fn values(array: &ArrayRef) -> Option<Vec<Value>> {
     if kind.is_numeric() {
         let numbers = cast(array, &DataType::Float64).ok()?;
         let numbers = numbers.as_primitive_opt::<Float64Type>()?;
-        return Some(numbers.iter().map(|value| value.map_or(Value::Null, super::number)).collect());
+        return Some(
+            numbers.iter().map(|value| value.map_or(Value::Null, super::number)).collect(),
+        );
     }
     if is_text || kind.is_temporal() || matches!(kind, DataType::Dictionary(..)) {
         let text = cast(array, &DataType::Utf8).ok()?;

@@ -19,7 +19,8 @@ pub(super) fn add(row: &mut Row, tag: &str, series: &[(f64, f64)]) {
         row.insert("peak_lr".into(), number(values().fold(f64::NEG_INFINITY, f64::max)));
     }
     if lower.contains("loss") {
-        let start = series.len() - ((TAIL * series.len() as f64).ceil() as usize).clamp(1, series.len());
+        let start =
+            series.len() - ((TAIL * series.len() as f64).ceil() as usize).clamp(1, series.len());
         let tail = &series[start..];
         let mean = tail.iter().map(|point| point.1).sum::<f64>() / tail.len() as f64;
         row.insert(format!("{tag}.tail_mean"), number(mean));

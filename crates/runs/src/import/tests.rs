@@ -179,5 +179,8 @@ fn what_is_no_table_says_where() {
     );
     let dir = TempDir::new().unwrap();
     let message = read(dir.path()).unwrap_err().to_string();
-    assert!(message.ends_with("neither event files nor `trainer_state.json` in it or below it"), "{message}");
+    assert!(
+        message.ends_with("neither event files nor `trainer_state.json` in it or below it"),
+        "{message}"
+    );
 }

@@ -12,8 +12,9 @@ use crate::results::Row;
 /// One row a run, or nothing if the table is no such chart.
 pub(super) fn chart(table: &Table) -> Option<Vec<Row>> {
     let first = table.names.first()?;
-    let is_axis = ["step", "_step", "global_step", "trainer/global_step", "relative time (process)"]
-        .contains(&first.to_lowercase().as_str());
+    let is_axis =
+        ["step", "_step", "global_step", "trainer/global_step", "relative time (process)"]
+            .contains(&first.to_lowercase().as_str());
     let is_bound = |name: &str| name.ends_with("__MIN") || name.ends_with("__MAX");
     let series: Vec<(usize, &str, &str)> = table
         .names

@@ -29,7 +29,11 @@ fn fitted() -> (LrHorizon, Fit) {
     let law = LrHorizon::of_tokens(CountUnit::Billions);
     let d: Vec<f64> = (0..5).map(|i| 1e9 * 2_f64.powi(i)).collect();
     let noise = [0.05, -0.04, 0.02, -0.05, 0.03];
-    let lr = d.iter().zip(noise).map(|(d, e): (&f64, f64)| 2e-3 * (d / 1e9).powf(-0.3) * e.exp()).collect();
+    let lr = d
+        .iter()
+        .zip(noise)
+        .map(|(d, e): (&f64, f64)| 2e-3 * (d / 1e9).powf(-0.3) * e.exp())
+        .collect();
     let optima = Observations::new("lr", lr).with_input("d", d);
     let fit = fit(&law, &optima, &FitConfig::new(Objective::NlsLog)).unwrap();
     (law, fit)

@@ -32,7 +32,11 @@ fn tied() -> FitConfig {
 fn the_true_law_beats_one_that_ignores_the_tokens() {
     let (chinchilla, power) = (Chinchilla::new(), PowerLaw::with_floor("n"));
     let candidates = [
-        Candidate { name: "both".into(), law: &chinchilla, config: FitConfig::new(Objective::NlsLog) },
+        Candidate {
+            name: "both".into(),
+            law: &chinchilla,
+            config: FitConfig::new(Objective::NlsLog),
+        },
         Candidate { name: "tied".into(), law: &chinchilla, config: tied() },
         Candidate { name: "size".into(), law: &power, config: FitConfig::new(Objective::NlsLog) },
     ];
@@ -64,8 +68,7 @@ fn the_largest_scale_leaves_something_to_fit() {
 #[test]
 fn a_candidate_that_cannot_be_fitted_says_why() {
     let law = Chinchilla::new();
-    let candidates =
-        [Candidate { name: "few".into(), law: &law, config: FitConfig::default() }];
+    let candidates = [Candidate { name: "few".into(), law: &law, config: FitConfig::default() }];
     let few = runs().select(&[0, 9, 18, 27, 36]);
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let scores = compare(&candidates, &few, 2, None, &mut rng).unwrap();

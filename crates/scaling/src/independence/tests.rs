@@ -52,7 +52,10 @@ fn under_the_hypothesis_p_values_are_uniform() {
     for level in [0.05, 0.2, 0.5, 0.9] {
         let below = p.iter().filter(|p| **p < level).count() as f64 / p.len() as f64;
         // Four standard errors of a share of 400.
-        assert!((below - level).abs() < 4. * (level * (1. - level) / 400_f64).sqrt(), "{below} {level}");
+        assert!(
+            (below - level).abs() < 4. * (level * (1. - level) / 400_f64).sqrt(),
+            "{below} {level}"
+        );
     }
 }
 

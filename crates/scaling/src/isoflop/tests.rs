@@ -70,7 +70,9 @@ fn the_three_approaches_agree_on_data_of_one_law() {
     let (n, flops, loss) = runs();
     let law = Chinchilla::new();
     let d: Vec<f64> = flops.iter().zip(&n).map(|(c, n)| c / 6. / n).collect();
-    let runs = crate::Observations::new("loss", loss.clone()).with_input("n", n.clone()).with_input("d", d);
+    let runs = crate::Observations::new("loss", loss.clone())
+        .with_input("n", n.clone())
+        .with_input("d", d);
     let fit = crate::fit(&law, &runs, &crate::FitConfig::new(crate::Objective::NlsLog)).unwrap();
     let third = Chinchilla::frontier(&fit.theta);
     let profiles = profiles(&n, &flops, &loss, 0.05, &ParabolaConfig::default()).unwrap();

@@ -25,8 +25,12 @@ pub fn share_errors(
     };
     let variances: Vec<f64> = pairs.zip(covariances).map(variance).collect();
     let fraction = |w: f64| if total > 0. { w / total } else { 0. };
-    let common: f64 =
-        weights.iter().zip(&variances).filter(|(w, _)| **w > 0.).map(|(w, v)| fraction(*w).powi(2) * v).sum();
+    let common: f64 = weights
+        .iter()
+        .zip(&variances)
+        .filter(|(w, _)| **w > 0.)
+        .map(|(w, v)| fraction(*w).powi(2) * v)
+        .sum();
     let error = |(&w, v): (&f64, &f64)| match w > 0. {
         true => w * ((1. - 2. * fraction(w)) * v + common).max(0.).sqrt(),
         false => 0.,

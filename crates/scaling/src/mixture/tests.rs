@@ -99,7 +99,10 @@ fn what_is_out_of_range_is_named() {
     };
     check(Component::new("x", 0., 0.1), "amplitude of `x` must be positive and finite, got 0");
     check(Component::new("x", 1., f64::NAN), "gamma of `x` must be finite, got NaN");
-    check(Component::new("x", 1., 0.1).with_cap(2.), "cap of `x` must be above 0 and at most 1, got 2");
+    check(
+        Component::new("x", 1., 0.1).with_cap(2.),
+        "cap of `x` must be above 0 and at most 1, got 2",
+    );
 }
 
 #[test]

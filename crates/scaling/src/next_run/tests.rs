@@ -27,7 +27,13 @@ fn runs(seed: u64) -> Observations {
 }
 
 /// Standard error of a quantity by refitting with the run added at its predicted value.
-fn after(law: &Chinchilla, observations: &Observations, fitted: &Fit, q: &Quantity, run: &RunOption) -> f64 {
+fn after(
+    law: &Chinchilla,
+    observations: &Observations,
+    fitted: &Fit,
+    q: &Quantity,
+    run: &RunOption,
+) -> f64 {
     let inputs: Vec<(&str, f64)> = run.inputs.iter().map(|(name, v)| (name.as_str(), *v)).collect();
     let push = |values: &[f64], value: f64| [values, &[value]].concat();
     let loss = push(observations.target(), predict(law, &fitted.theta, &inputs).unwrap());
@@ -44,7 +50,11 @@ fn promised_errors_are_those_of_a_refit() {
     let (law, observations) = (Chinchilla::new(), runs(1));
     let fitted = fit(&law, &observations, &FitConfig::new(Objective::NlsLog)).unwrap();
     let target = Quantity::prediction(&law, &[("n", 2e10), ("d", 4e11)]).unwrap();
-    let options = [RunOption::of_size(1e7, 1e9), RunOption::of_size(1e10, 1e11), RunOption::of_size(2e10, 4e11)];
+    let options = [
+        RunOption::of_size(1e7, 1e9),
+        RunOption::of_size(1e10, 1e11),
+        RunOption::of_size(2e10, 4e11),
+    ];
     let gains = rank(&law, &fitted, &observations, &target, &options, f64::INFINITY).unwrap();
     assert_eq!(gains[0].option, 2, "measuring the target itself says most: {gains:?}");
     for gain in &gains {
@@ -87,7 +97,8 @@ fn a_line_is_learned_at_its_end() {
     let law = LrHorizon::of_tokens(CountUnit::Billions);
     let mut rng = ChaCha20Rng::seed_from_u64(4);
     let d: Vec<f64> = (0..6).map(|i| 1e9 * 2_f64.powi(i)).collect();
-    let lr = d.iter().map(|d| 1e-3 * (d / 1e9).powf(-0.3) * (0.03 * noise(&mut rng)).exp()).collect();
+    let lr =
+        d.iter().map(|d| 1e-3 * (d / 1e9).powf(-0.3) * (0.03 * noise(&mut rng)).exp()).collect();
     let observations = Observations::new("lr", lr).with_input("d", d.clone());
     let fitted = fit(&law, &observations, &FitConfig::new(Objective::NlsLog)).unwrap();
     let target = Quantity::prediction(&law, &[("d", 1e12)]).unwrap();

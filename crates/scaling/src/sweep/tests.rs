@@ -11,7 +11,10 @@ fn sweep() -> [Vec<f64>; 4] {
                 let lr = 1e-3 * 2_f64.powi(i);
                 let noise = 1e-6 * f64::from((7 * i + columns[0].len() as i32 * 13) % 11);
                 let loss = 2.5 + 0.02 * (lr / best).ln().powi(2) + noise;
-                columns.iter_mut().zip([n, d, lr, loss]).for_each(|(column, value)| column.push(value));
+                columns
+                    .iter_mut()
+                    .zip([n, d, lr, loss])
+                    .for_each(|(column, value)| column.push(value));
             }
         }
     }
@@ -40,7 +43,13 @@ fn cells_give_the_law_back() {
 fn what_does_not_vary_gets_no_exponent() {
     let [n, d, lr, loss] = sweep();
     let batch = vec![128.; d.len()];
-    let all = Sweep { n: Some(&n[..21]), d: &d[..21], batch: Some(&batch[..21]), lr: &lr[..21], loss: &loss[..21] };
+    let all = Sweep {
+        n: Some(&n[..21]),
+        d: &d[..21],
+        batch: Some(&batch[..21]),
+        lr: &lr[..21],
+        loss: &loss[..21],
+    };
     let found = optima(&cells(&all, &ParabolaConfig::default()).unwrap()).unwrap();
     let law = horizon_law(&found, CountUnit::Raw).unwrap();
     let names: Vec<String> = law.parameters().into_iter().map(|parameter| parameter.name).collect();

@@ -111,7 +111,7 @@ impl Loans {
             return Err(Error::Shape { arg, want: format!("[{rows}], contiguous"), got: x.size() });
         }
         expect_kind(arg, layout.kind, Kind::Int64)?;
-        Ok(self.lend_as(arg, &layout)?)
+        self.lend_as(arg, &layout)
     }
 
     fn lend<'a, E: Element>(&mut self, arg: &'static str, layout: &Layout) -> Result<&'a [E]> {

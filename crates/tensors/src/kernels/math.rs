@@ -31,7 +31,7 @@ pub(super) fn exp<M: Machine>(x: f32) -> f32 {
     // 1.5 * 2^23: a number of ordinary size added to it is rounded to an integer.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts; the first has few enough bits that its product with an exponent is exact.
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     const TAIL: [f32; 5] =
         [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 0.001_381_446_8];
@@ -54,7 +54,7 @@ pub(super) fn erf<M: Machine>(x: f32) -> f32 {
     // From here on it rounds to 1.
     const ONE: f32 = 3.925;
     const ABOVE: [f32; 6] = [
-        1.128_379_1,
+        std::f32::consts::FRAC_2_SQRT_PI,
         0.190_594_08,
         0.052_769_344,
         0.003_772_565_2,
@@ -62,7 +62,7 @@ pub(super) fn erf<M: Machine>(x: f32) -> f32 {
         0.000_002_046_028,
     ];
     const BELOW: [f32; 6] =
-        [1.0, 0.502_242_33, 0.114_182_86, 0.014_983_229, 0.001_163_861_7, 0.000_038_047_81];
+        [1.0, 0.502_242_3, 0.114_182_86, 0.014_983_229, 0.001_163_861_7, 0.000_038_047_81];
     let square = x * x;
     let ratio = x * polynomial::<M, 6>(square, ABOVE) / polynomial::<M, 6>(square, BELOW);
     let ratio = if x > ONE { 1.0 } else { ratio };

@@ -57,7 +57,12 @@ pub(super) struct Added<'a, R, C> {
 
 impl<R: Element, C: Element> Added<'_, R, C> {
     #[inline(always)]
-    pub(super) fn into_row<M: Machine, O: Element>(&self, group: usize, row: usize, out: &mut [O]) {
+    pub(super) fn write_row<M: Machine, O: Element>(
+        &self,
+        group: usize,
+        row: usize,
+        out: &mut [O],
+    ) {
         let n = out.len();
         let (residual, alpha) = (&self.residual.row(row)[..n], self.alpha);
         match (&self.change, &self.bias) {
@@ -103,7 +108,7 @@ impl<O: Element, R: Element> Job for AddRows<'_, O, R> {
         for (i, row) in self.part.rows.clone().enumerate() {
             let out = self.out.row(i);
             if let Some(added) = &self.added {
-                added.into_row::<M, O>(self.part.group, row, out);
+                added.write_row::<M, O>(self.part.group, row, out);
             } else if let Some(bias) = &self.bias {
                 let n = out.len();
                 let bias = &bias.of(self.part.group)[..n];

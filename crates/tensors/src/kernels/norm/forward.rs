@@ -61,7 +61,7 @@ impl<X: Element, C: Element, Y: Element> Job for AddForward<'_, X, C, Y> {
     fn run<M: Machine>(mut self) {
         for (i, row) in self.part.rows.clone().enumerate() {
             let sum = self.sum.row(i);
-            self.added.into_row::<M, X>(self.part.group, row, sum);
+            self.added.write_row::<M, X>(self.part.group, row, sum);
             let found = self.affine.forward::<M, X, Y>(self.part.group, sum, self.y.row(i));
             self.stats.row(i).copy_from_slice(&found);
         }
