@@ -108,8 +108,8 @@ fn model(norm: NormPlacement, norm_kind: NormKind, positions: Positions) -> Deco
 }
 
 /// Learning rate, seed of weights and order of data, initialisation.
-fn specs() -> [(f64, u64, Init); 3] {
-    [(0.003, 1, Init::Paper), (0.01, 2, Init::Torchscale), (0.006, 3, Init::Normal { std: 0.1 })]
+fn specs() -> [(f64, u64, Init); 2] {
+    [(0.003, 1, Init::Paper), (0.01, 2, Init::Normal { std: 0.1 })]
 }
 
 fn decoders(config: &DecoderConfig) -> Vec<Decoder> {
@@ -160,7 +160,7 @@ fn check(config: &DecoderConfig) {
             // Losses of 3 nats, f32 products summed in another order: up to 7e-7 was seen.
             assert!((a - b).abs() < 1e-5, "{a} {b} {which}");
         }
-        assert_eq!(losses.iter().flatten().count() as u64, 3 * STEPS);
+        assert_eq!(losses.iter().flatten().count() as u64, 2 * STEPS);
         for (i, model) in models.iter().enumerate() {
             let difference = largest_difference(&stack.member(i).unwrap(), model);
             // Adam divides by the size of the gradient, so that rounding grows where that is small: up to 5e-5 was

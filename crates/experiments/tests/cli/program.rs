@@ -1,5 +1,6 @@
 //! Starts the binary in a folder of its own.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -77,16 +78,14 @@ impl Place {
     pub(crate) fn trainings(&self) -> Vec<PathBuf> {
         let cells = children(&self.path().join("runs/cells")).into_iter();
         cells
-            .filter(|cell| {
-                std::fs::read_to_string(cell.join("cell.json")).unwrap().contains("train-lm")
-            })
+            .filter(|cell| fs::read_to_string(cell.join("cell.json")).unwrap().contains("train-lm"))
             .collect()
     }
 }
 
 pub(crate) fn children(dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
-        std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+        fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }

@@ -34,9 +34,9 @@ struct Scratch {
     slope: Vec<f32>,
     /// The gate with its bias, if there is one.
     gate: Vec<f32>,
-    /// What the norm sees.
+    /// What the norm sees; then the gradient of the gate.
     normed: Vec<f32>,
-    /// The gradient of `kind(u) * gate`.
+    /// The gradient of `kind(u) * gate`; then that of `u`.
     grad: Vec<f32>,
 }
 
@@ -99,27 +99,30 @@ impl<A: Element, U: Element> Backward<'_, A, U> {
         }
     }
 
-    /// From the gradient before the norm to those of the two products.
+    /// From the gradient before the norm to those of the two products; sums are of what is not yet rounded.
     #[inline(always)]
-    fn finish(&mut self, i: usize, scratch: &Scratch) {
+    fn finish(&mut self, i: usize, scratch: &mut Scratch) {
         let du = self.du.row(i);
         let n = du.len();
-        let Scratch { value, slope, gate, grad, .. } = scratch;
-        let (value, slope) = (&value[..n], &slope[..n]);
-        let (gate, grad) = (&gate[..n], &grad[..n]);
+        let Scratch { value, slope, gate, normed, grad } = scratch;
+        let (value, slope, gate) = (&value[..n], &slope[..n], &gate[..n]);
+        let (d_gated, grad) = (&mut normed[..n], &mut grad[..n]);
         if let Some(d_gate) = &mut self.d_gate {
             let d_gate = &mut d_gate.row(i)[..n];
             for i in 0..n {
-                d_gate[i] = U::put(grad[i] * value[i]);
-                du[i] = U::put(grad[i] * gate[i] * slope[i]);
+                d_gated[i] = grad[i] * value[i];
+                d_gate[i] = U::put(d_gated[i]);
+                grad[i] = grad[i] * gate[i] * slope[i];
+                du[i] = U::put(grad[i]);
             }
-            accumulate(self.d_gate_bias, d_gate);
+            accumulate(self.d_gate_bias, d_gated);
         } else {
             for i in 0..n {
-                du[i] = U::put(grad[i] * slope[i]);
+                grad[i] *= slope[i];
+                du[i] = U::put(grad[i]);
             }
         }
-        accumulate(self.d_bias, du);
+        accumulate(self.d_bias, grad);
     }
 }
 
@@ -130,7 +133,7 @@ impl<A: Element, U: Element> Job for Backward<'_, A, U> {
         for (i, row) in self.part.rows.clone().enumerate() {
             self.recompute::<M>(i, row, &mut scratch);
             self.before_norm::<M>(row, &mut scratch);
-            self.finish(i, &scratch);
+            self.finish(i, &mut scratch);
         }
     }
 }

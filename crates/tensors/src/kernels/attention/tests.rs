@@ -84,7 +84,7 @@ fn oracle(
 ) -> Tensor {
     let mut x = qkv.to_kind(Kind::Double);
     if let Some(bias) = bias {
-        x += bias.to_kind(Kind::Double);
+        x = &x + bias.to_kind(Kind::Double);
     }
     let [heads, kv_heads] = case.heads;
     let x = x.view([BATCH, case.seq, -1, case.head_dim]).transpose(1, 2);
@@ -97,7 +97,7 @@ fn oracle(
     let distance = position.unsqueeze(1) - position;
     if let Some(slopes) = slopes {
         let slopes = Tensor::from_slice(slopes).to_kind(Kind::Double).view([1, -1, 1, 1]);
-        scores -= slopes * &distance;
+        scores = &scores - slopes * &distance;
     }
     let scores = scores.masked_fill(&distance.lt(0.0), f64::NEG_INFINITY);
     let mixed = scores.softmax(-1, Kind::Double).matmul(&wide(&parts[2]));
