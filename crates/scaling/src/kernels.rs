@@ -20,7 +20,7 @@ const EXP: [f64; 12] = [
     2.755_731_922_398_589e-7,
     2.755_731_922_398_589_3e-6,
     2.480_158_730_158_73e-5,
-    1.984_126_984_126_984_1e-4,
+    1.984_126_984_126_984e-4,
     1.388_888_888_888_889e-3,
     8.333_333_333_333_333e-3,
     4.166_666_666_666_666_4e-2,
@@ -34,7 +34,7 @@ fn exp<const FUSED: bool>(x: f64) -> f64 {
     const MAGIC: f64 = 6_755_399_441_055_744.; // 1.5 · 2^52: adding it rounds, and leaves the integer in the low bits
     const LN2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN2_LOW: f64 = 1.908_214_929_270_587_7e-10;
-    let x = x.max(-MAX_EXPONENT).min(MAX_EXPONENT);
+    let x = x.clamp(-MAX_EXPONENT, MAX_EXPONENT);
     let shifted = fma::<FUSED>(x, std::f64::consts::LOG2_E, MAGIC);
     let k = shifted - MAGIC;
     let r = fma::<FUSED>(k, -LN2_LOW, fma::<FUSED>(k, -LN2_HIGH, x));

@@ -22,6 +22,9 @@ fn points() -> Observations {
     table.observations("loss", &[("n", "N"), ("d", "D")]).unwrap()
 }
 
+/// Fits that are timed together.
+const N_FITS: u32 = 200;
+
 /// Largest resident memory of this process, MB.
 fn peak_memory_mb() -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -38,12 +41,12 @@ fn a_fit_takes_milliseconds_and_four_thousand_draws_less_than_a_second() {
     for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog, Objective::Nls] {
         let outliers = OutlierRule::DropHighest(5);
         let config = FitConfig { outliers, ..FitConfig::new(objective) };
-        let mut fastest = f64::INFINITY;
-        for _ in 0..20 {
-            let start = cpu_secs();
+        // The clock ticks every few milliseconds, so many fits are timed at once.
+        let start = cpu_secs();
+        for _ in 0..N_FITS {
             fit(&law, &points, &config).unwrap();
-            fastest = fastest.min(cpu_secs() - start);
         }
+        let one_fit = (cpu_secs() - start) / f64::from(N_FITS);
         let fitted = fit(&law, &points, &config).unwrap();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let start = cpu_secs();
@@ -53,7 +56,7 @@ fn a_fit_takes_milliseconds_and_four_thousand_draws_less_than_a_second() {
         println!(
             "{:8} fit {:.2} ms, {} starts, {} optima; 4,000 draws {bootstrap:.3} s, {} failed, {} of {} improved",
             objective.name(),
-            1e3 * fastest,
+            1e3 * one_fit,
             fitted.n_starts,
             fitted.optima.len(),
             draws.n_failed,
@@ -61,7 +64,7 @@ fn a_fit_takes_milliseconds_and_four_thousand_draws_less_than_a_second() {
             draws.n_checked,
         );
         // Some ten times what a quiet machine needs, so that a busy one passes.
-        assert!(fastest < 0.05 && bootstrap < 3., "{objective:?}: {fastest} s, {bootstrap} s");
+        assert!(one_fit < 0.05 && bootstrap < 3., "{objective:?}: {one_fit} s, {bootstrap} s");
         assert_eq!((draws.n_draws(), fitted.optima.len()), (4000, 1));
     }
     println!("peak memory {:.0} MB", peak_memory_mb());

@@ -220,8 +220,9 @@ void ft_free(char* text) {
 
 bool ft_keep_freed_memory() {
 #ifdef __GLIBC__
-  // No block is mapped by itself, to be unmapped when it is freed, and the heap never shrinks.
-  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1;
+  // No block is mapped by itself, to be unmapped when it is freed; the heap never shrinks; and threads to come do not
+  // get heaps of their own, which are unmapped when they are empty.
+  return mallopt(M_MMAP_MAX, 0) == 1 && mallopt(M_TRIM_THRESHOLD, -1) == 1 && mallopt(M_ARENA_MAX, 1) == 1;
 #else
   return false;
 #endif

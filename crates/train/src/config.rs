@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::error::{Error, Result, ensure};
 use crate::schedule::Schedule;
 
-/// Hyperparameters of a training run.
+/// Hyperparameters of a training run. Where a stack is trained they hold for each of its members: `batch_size` counts
+/// the sequences of one member, and so on.
 ///
 /// What a run computes depends on this, on the model, on the data and on libtorch's generator, and on nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -116,9 +116,9 @@ impl Spec {
         // Attention gives each thread whole sequences.
         let step = (sequences / threads).max(1) * threads;
         let (first, seq) = (member * own, self.seq);
-        (0..own).step_by(step as usize).map(move |start| {
-            (first + start) * seq..(first + own.min(start + step)) * seq
-        })
+        (0..own)
+            .step_by(step as usize)
+            .map(move |start| (first + start) * seq..(first + own.min(start + step)) * seq)
     }
 
     pub(super) fn attention<'a>(&'a self, matrices: &'a Matrices) -> Attention<'a> {

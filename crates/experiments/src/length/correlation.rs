@@ -20,6 +20,8 @@ pub(super) const ALL_ARMS: &str = "all-arms";
 const CORRELATION: &str = "spearman/resolution-added-loss";
 /// Fewer observations have no rank correlation to speak of.
 const LEAST: usize = 4;
+/// Fewer arms cannot be left out in turn.
+const LEAST_ARMS: usize = 3;
 
 /// One arm, mask, length and seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,8 +52,8 @@ pub(super) fn validate(body: &LengthConfig, measure: &Measure) -> Result<()> {
     if beyond * SERIES.len() / 2 * body.arms.len() < LEAST {
         bail!("`{arm}` needs evaluation.resolution_ratios above 1");
     }
-    if body.arms.len() < 3 {
-        bail!("`{arm}` needs three arms or more, got {}", body.arms.len());
+    if body.arms.len() < LEAST_ARMS {
+        bail!("`{arm}` needs {LEAST_ARMS} arms or more, got {}", body.arms.len());
     }
     Ok(())
 }
@@ -120,21 +122,28 @@ pub(crate) fn derived(
     (0..experiment.seeds).map(one).collect()
 }
 
-/// Where the mean correlation over seeds lies, given that the arms are a sample of arms; none if one arm carries it.
+/// Arms that have observations, and where the mean correlation over seeds lies, given that they are a sample of arms;
+/// no interval if one of them carries it.
 fn interval_over_arms(
     observations: &[Observation],
-    n_arms: usize,
     confidence: f64,
-) -> Result<Option<Interval>> {
-    let mut seeds: Vec<u64> = observations.iter().map(|seen| seen.seed).collect();
-    seeds.sort_unstable();
-    seeds.dedup();
+) -> Result<(usize, Option<Interval>)> {
+    let distinct = |values: Vec<u64>| {
+        let set: std::collections::BTreeSet<u64> = values.into_iter().collect();
+        set.into_iter().collect::<Vec<_>>()
+    };
+    let seeds = distinct(observations.iter().map(|seen| seen.seed).collect());
+    let arms = distinct(observations.iter().map(|seen| seen.arm as u64).collect());
     let mean = |left_out: Option<usize>| {
+        let left_out = left_out.map(|index| arms[index] as usize);
         let each = seeds.iter().map(|&seed| correlation(observations, seed, left_out));
         let each: Vec<f64> = each.collect::<Option<_>>()?;
         (!each.is_empty()).then(|| each.iter().sum::<f64>() / each.len() as f64)
     };
-    Ok(jackknife_correlation(n_arms, mean, confidence)?)
+    if arms.len() < LEAST_ARMS {
+        return Ok((arms.len(), None));
+    }
+    Ok((arms.len(), jackknife_correlation(arms.len(), mean, confidence)?))
 }
 
 /// A claim on the correlation has to hold over arms as well as over seeds: the wider interval decides.
@@ -144,14 +153,15 @@ pub(crate) fn reconsider(
     curves: &[Curve],
     judgement: Judgement,
 ) -> Result<Judgement> {
-    let Some(over_seeds) = judgement.interval.filter(|_| claim.a.arm == ALL_ARMS) else {
-        return Ok(judgement);
-    };
-    let (n_arms, confidence) = (body.arms.len(), claim.rule.confidence);
+    let enough = claim.a.arm == ALL_ARMS && judgement.n_seeds >= claim.rule.min_seeds;
+    let Some(effect) = judgement.effect.filter(|_| enough) else { return Ok(judgement) };
+    // Ranks may agree exactly in all seeds; then the arms alone decide.
+    let over_seeds = judgement.interval.unwrap_or(Interval { low: effect, high: effect });
     let seen = observations(body, curves);
-    let Some(over_arms) = interval_over_arms(&seen, n_arms, confidence)? else {
+    let (n_arms, over_arms) = interval_over_arms(&seen, claim.rule.confidence)?;
+    let Some(over_arms) = over_arms else {
         let reason = format!(
-            "without one of the arms there is no correlation to speak of; {}",
+            "{n_arms} arms were measured, and without one of them there is no correlation to speak of; {}",
             judgement.reason
         );
         return Ok(Judgement {
@@ -166,12 +176,7 @@ pub(crate) fn reconsider(
     let reason = format!(
         "mean rank correlation {:.2} over {} seeds; interval over seeds [{:.2}, {:.2}], over the {n_arms} arms, each left \
          out in turn, [{:.2}, {:.2}]; {place}",
-        judgement.effect.unwrap_or(f64::NAN),
-        judgement.n_seeds,
-        over_seeds.low,
-        over_seeds.high,
-        over_arms.low,
-        over_arms.high,
+        effect, judgement.n_seeds, over_seeds.low, over_seeds.high, over_arms.low, over_arms.high,
     );
     Ok(Judgement { verdict, interval: Some(interval), reason, ..judgement })
 }
@@ -179,10 +184,11 @@ pub(crate) fn reconsider(
 /// The verdict of a rule on a difference, and where the interval lies in words.
 fn placed(claim: &Claim, interval: Interval) -> (Verdict, String) {
     let margin = claim.rule.margin;
+    let below = 0.0 - margin; // never a negative zero
     let (claimed, words) = match claim.rule.direction {
-        Direction::Lower => ((f64::NEG_INFINITY, -margin), format!("below {}", -margin)),
+        Direction::Lower => ((f64::NEG_INFINITY, below), format!("below {below}")),
         Direction::Higher => ((margin, f64::INFINITY), format!("above {margin}")),
-        Direction::Same => ((-margin, margin), format!("between {} and {margin}", -margin)),
+        Direction::Same => ((below, margin), format!("between {below} and {margin}")),
     };
     if interval.low > claimed.0 && interval.high < claimed.1 {
         (Verdict::Reproduced, format!("all of it is {words}, as claimed"))

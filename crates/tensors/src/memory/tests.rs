@@ -1,28 +1,37 @@
-use tch::{Device, Kind, Tensor};
-
-use super::keep_freed_memory;
-
-/// Pages that this thread has had to fault in so far.
 #[cfg(target_os = "linux")]
-fn faults() -> u64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-    let after_name = stat.rsplit_once(')').unwrap().1;
-    // man 5 proc_pid_stat: minflt is the tenth field, and the name is the second.
-    after_name.split_whitespace().nth(7).unwrap().parse().unwrap()
-}
-
 #[test]
-#[cfg(target_os = "linux")]
 fn a_large_tensor_takes_the_memory_of_the_one_before() {
+    use std::process::Command;
+
+    use tch::{Device, Kind, Tensor};
+
+    use super::keep_freed_memory;
+
+    const ALONE: &str = "FORERUN_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        // In a process of its own and on its main thread: the setting is the process's, and the heap is shared.
+        let name = "memory::tests::a_large_tensor_takes_the_memory_of_the_one_before";
+        let mut alone = Command::new(std::env::current_exe().unwrap());
+        let output = alone.args(["--exact", name, "--test-threads=1"]).env(ALONE, "1").output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        return;
+    }
+    let faults = || -> u64 {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        // man 5 proc_pid_stat: minflt is the tenth field, and the name is the second.
+        let after_name = stat.rsplit_once(')').unwrap().1;
+        after_name.split_whitespace().nth(7).unwrap().parse().unwrap()
+    };
     tch::set_num_threads(1);
     let told = keep_freed_memory();
     assert_eq!(told, cfg!(target_env = "gnu"));
     let mut pages = [0; 4];
     for pages in &mut pages {
         let before = faults();
-        drop(Tensor::ones([48 << 20], (Kind::Uint8, Device::Cpu)));
+        drop(Tensor::ones([96 << 20], (Kind::Uint8, Device::Cpu)));
         *pages = faults() - before;
     }
-    // Unless huge pages are on, 48 MiB are 12288 pages.
-    assert!(!told || pages[3] < 1000, "{pages:?}");
+    // Unless pages are huge, 96 MiB are 24576 of them.
+    assert!(!told || pages[1..].iter().all(|&pages| pages < 200), "{pages:?}");
 }

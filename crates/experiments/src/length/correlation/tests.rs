@@ -126,3 +126,19 @@ fn other_claims_are_left_alone() {
     };
     assert_eq!(reconsider(body(&experiment), claim, &[], judgement.clone()).unwrap(), judgement);
 }
+
+#[test]
+fn an_arm_that_was_never_measured_is_no_arm() {
+    let experiment = experiment();
+    let body = body(&experiment);
+    let mut curves = measured(body, |arm, mask, length| {
+        let resolution = 1.0 / (length * (1.0 + arm as f64)) + 1e-5 * mask as f64;
+        (resolution, 2.0 - 0.3 * resolution.ln())
+    });
+    curves.retain(|curve| curve.arm != "none");
+    let (n_arms, interval) = interval_over_arms(&observations(body, &curves), 0.95).unwrap();
+    assert_eq!(n_arms, N_ARMS - 1);
+    assert!(interval.unwrap().high < -0.3, "{interval:?}");
+    curves.retain(|curve| curve.arm == "rope" || curve.arm == "xpos");
+    assert_eq!(interval_over_arms(&observations(body, &curves), 0.95).unwrap(), (2, None));
+}

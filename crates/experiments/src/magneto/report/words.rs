@@ -136,8 +136,8 @@ fn failure_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
     let worse = count(|end| matches!(end, End::Worse(_)));
     let diverged = count(|end| matches!(end, End::Diverged));
     format!(
-        "and of {} trainings {plateau} end on the plateau of a guess by letter frequencies ({:.3}), {worse} above it, and \
-         {diverged} diverge",
+        "and its {} trainings end: {plateau} on the plateau of a guess by letter frequencies ({:.3}), {worse} above it, \
+         {diverged} diverged",
         ends.len(),
         findings.grid.unigram()
     )

@@ -2,7 +2,9 @@
 
 use super::forward::hide;
 use super::heads::{At, Geometry, load, store};
-use super::tile::{LANES, Lanes, TILE, add_rows_by, columns_by, rows_by, transpose};
+use super::tile::{
+    LANES, Lanes, TILE, add_rows_by, columns_by, four_times, fours, fours_mut, rows_by, transpose,
+};
 use super::{Call, position_penalty};
 use crate::kernels::element::Element;
 use crate::kernels::machine::{Job, Machine};
@@ -124,9 +126,10 @@ fn scores<M: Machine>(
     for (own, lse) in own_lse.iter_mut().zip(&lse[first..]) {
         *own = *lse;
     }
-    for p in p.iter_mut() {
-        for lane in 0..LANES {
-            p[lane] = exp::<M>(p[lane] - own_lse[lane]);
+    let own_lse = four_times(&own_lse);
+    for p in fours_mut(p) {
+        for i in 0..4 * LANES {
+            p[i] = exp::<M>(p[i] - own_lse[i]);
         }
     }
     hide(&mut p[first..], 0.0);
@@ -139,9 +142,10 @@ fn scores<M: Machine>(
     for (ds, values) in ds.chunks_exact_mut(TILE).zip(v.chunks_exact(TILE * dim)) {
         ds.copy_from_slice(&rows_by::<M>(values, dim, &columns[..head_dim]));
     }
-    for (ds, p) in ds.iter_mut().zip(p.iter()) {
-        for lane in 0..LANES {
-            ds[lane] = p[lane] * (ds[lane] - inner[lane]);
+    let inner = four_times(&inner);
+    for (ds, p) in fours_mut(ds).iter_mut().zip(fours(p)) {
+        for i in 0..4 * LANES {
+            ds[i] = p[i] * (ds[i] - inner[i]);
         }
     }
 }

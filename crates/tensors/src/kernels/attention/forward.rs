@@ -1,7 +1,9 @@
 //! The mixture of values.
 
 use super::heads::{At, Geometry, load};
-use super::tile::{LANES, Lanes, TILE, columns_by, rows_by, transpose};
+use super::tile::{
+    Four, LANES, Lanes, TILE, columns_by, four_times, fours, fours_mut, rows_by, transpose,
+};
 use super::{Call, position_penalty};
 use crate::kernels::element::Element;
 use crate::kernels::machine::{Job, Machine};
@@ -88,24 +90,34 @@ fn probabilities<M: Machine>(
         position_penalty::<M>(p, slopes[head], first);
     }
     hide(&mut p[first..], f32::NEG_INFINITY);
-    let mut most = [f32::NEG_INFINITY; LANES];
-    for p in p.iter() {
-        for lane in 0..LANES {
-            most[lane] = if p[lane] > most[lane] { p[lane] } else { most[lane] };
+    let mut most = [f32::NEG_INFINITY; 4 * LANES];
+    for p in fours(p) {
+        for (most, &p) in most.iter_mut().zip(p) {
+            *most = if p > *most { p } else { *most };
         }
     }
-    for p in p.iter_mut() {
-        for lane in 0..LANES {
-            p[lane] = exp::<M>(p[lane] - most[lane]);
+    let most = fold(&most, f32::max);
+    let each = four_times(&most);
+    let mut sum = [0.0; 4 * LANES];
+    for p in fours_mut(p) {
+        for i in 0..4 * LANES {
+            p[i] = exp::<M>(p[i] - each[i]);
+            sum[i] += p[i];
         }
     }
-    let mut sum = [0.0; LANES];
-    for p in p.iter() {
-        for lane in 0..LANES {
-            sum[lane] += p[lane];
-        }
-    }
+    let sum = fold(&sum, |a, b| a + b);
     (most, sum)
+}
+
+/// One number for each lane, of those of four keys.
+#[inline(always)]
+fn fold(four: &Four, with: impl Fn(f32, f32) -> f32) -> Lanes {
+    let mut lanes = [0.0; LANES];
+    for (lane, lanes) in lanes.iter_mut().enumerate() {
+        let of = |key: usize| four[key * LANES + lane];
+        *lanes = with(with(of(0), of(1)), with(of(2), of(3)));
+    }
+    lanes
 }
 
 /// Puts `value` where a key comes after the query; `p` starts at the keys of the queries themselves.
@@ -129,9 +141,11 @@ fn mix<M: Machine, T: Element>(
     own_column: usize,
 ) {
     let (dim, p) = (geometry.padded_dim(), &scratch.p[..first + LANES]);
+    let mut mixed = [[0.0; LANES]; TILE];
     for lane in (0..LANES).step_by(TILE) {
         for column in (0..dim).step_by(LANES) {
-            let mixed = columns_by::<M>(p, lane, &scratch.v, dim, column);
+            // A copy: what is read by a variable index would be summed in memory.
+            mixed.copy_from_slice(&columns_by::<M>(p, lane, &scratch.v, dim, column));
             for (i, mixed) in (lane..).zip(&mixed).take_while(|(i, _)| first + i < geometry.seq) {
                 let share = 1.0 / sum[i];
                 let row = &mut out.row(first + i)[own_column..own_column + geometry.head_dim];

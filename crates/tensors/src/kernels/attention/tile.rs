@@ -11,6 +11,28 @@ pub(super) const TILE: usize = 8;
 pub(super) type Lanes = [f32; LANES];
 pub(super) type Tile = [Lanes; TILE];
 
+/// Lanes of four keys in a row. Loops over these are vectorised as they stand; over `LANES` numbers they are unrolled
+/// first, and then the compiler gathers one lane of many keys.
+pub(super) type Four = [f32; 4 * LANES];
+
+pub(super) fn fours(x: &[Lanes]) -> &[Four] {
+    x.as_flattened().as_chunks().0
+}
+
+pub(super) fn fours_mut(x: &mut [Lanes]) -> &mut [Four] {
+    x.as_flattened_mut().as_chunks_mut().0
+}
+
+/// The same for each of four keys.
+#[inline(always)]
+pub(super) fn four_times(x: &Lanes) -> Four {
+    let mut four = [0.0; 4 * LANES];
+    for (four, x) in four.iter_mut().zip(x.iter().cycle()) {
+        *four = *x;
+    }
+    four
+}
+
 #[inline(always)]
 fn add_product<M: Machine>(mut sum: Lanes, a: f32, b: &Lanes) -> Lanes {
     for lane in 0..LANES {
