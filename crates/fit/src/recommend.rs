@@ -203,7 +203,7 @@ fn learning_rate(
     }
     let curvature = sweep::curvature(&problem.cells);
     if let (Some(curvature), Some(se)) = (curvature, best.se_ln) {
-        regrets(&problem.cells, curvature, se, best.lr, (n, d, longest), &mut advice.lines);
+        regrets(&problem.cells, curvature, se, best.lr, (n, d), &mut advice.lines);
     }
     next_cell(
         solved,
@@ -232,17 +232,13 @@ fn regrets(
     curvature: f64,
     se: f64,
     lr: f64,
-    (n, d, longest): (f64, f64, f64),
+    (n, d): (f64, f64),
     lines: &mut Vec<String>,
 ) {
-    let same =
-        |cell: &&SweepCell| cell.d == longest && cell.n.is_none_or(|size| n.is_nan() || size == n);
     let mut choices = vec![("this".to_owned(), lr)];
-    if let Some(short_lr) =
-        cells.iter().find(same).and_then(|cell| cell.optimum.vertex()).map(|v| v.x)
-    {
-        choices.push((format!("the best of {} tokens unchanged", short(longest)), short_lr));
-        let thumb = rule_of_thumb(short_lr, Tokens(longest), Tokens(d));
+    if let Some((from, short_lr)) = longest_of_nearest_size(cells, n) {
+        choices.push((format!("the best of {} tokens unchanged", short(from)), short_lr));
+        let thumb = rule_of_thumb(short_lr, Tokens(from), Tokens(d));
         choices.push(("the rule of thumb D^-0.32 from there".into(), thumb));
     }
     for (name, choice) in choices {
@@ -256,6 +252,19 @@ fn regrets(
             compute.unwrap_or_default()
         ));
     }
+}
+
+/// The longest horizon that shows an optimum, of the size nearest to `n`, and its best learning rate.
+fn longest_of_nearest_size(cells: &[SweepCell], n: f64) -> Option<(f64, f64)> {
+    let distance = |cell: &SweepCell| match cell.n {
+        Some(size) if !n.is_nan() => (size / n).ln().abs(),
+        _ => 0.,
+    };
+    let found =
+        || cells.iter().filter_map(|cell| Some((distance(cell), cell.d, cell.optimum.vertex()?.x)));
+    let nearest = found().map(|cell| cell.0).fold(f64::INFINITY, f64::min);
+    let of_size = found().filter(|cell| cell.0 <= nearest + 1e-9);
+    of_size.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(_, d, lr)| (d, lr))
 }
 
 /// How fast the best loss falls with `ln D` between the two longest horizons of one size.
@@ -357,7 +366,15 @@ fn size(
         (points.input("n").unwrap_or_default(), points.input("d").unwrap_or_default());
     let dearest = sizes.iter().zip(tokens).map(|(n, d)| 6. * n * d).fold(0., f64::max);
     let budget = arguments.budget.unwrap_or(dearest);
-    let options = next_run::grid(points, 3., 15, budget);
+    // Far from the shapes that were fitted the law is a guess, and so is the noise.
+    let is_kept = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
+    let shapes = || (0..points.len()).filter(is_kept).map(|i| tokens[i] / sizes[i]);
+    let (thin, fat) = (shapes().fold(f64::INFINITY, f64::min), shapes().fold(0., f64::max));
+    let mut options = next_run::grid(points, 2., 15, budget);
+    options.retain(|option| {
+        let [n, d] = [0, 1].map(|i| option.inputs[i].1);
+        (thin..=fat).contains(&(d / n))
+    });
     let gains = next_run::rank(law, &solved.fit, points, &quantity, &options, budget)?;
     advice.lines.push(next(&gains, &options, "n"));
     Ok(advice)
