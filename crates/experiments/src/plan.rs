@@ -13,7 +13,7 @@ use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
 /// decoder of 0.1 million parameters reaches on one core of 2023.
-const ASSUMED_FLOPS_PER_SEC: f64 = 3e10;
+const ASSUMED_FLOPS_PER_SEC: f64 = 3.5e10;
 
 /// libtorch with nothing in it, in bytes of resident memory.
 pub(crate) const LIBTORCH_BYTES: f64 = 260e6;

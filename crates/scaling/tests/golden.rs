@@ -1,5 +1,7 @@
 //! Reference fits, and that the check of them can fail.
 
+#![allow(clippy::unwrap_used, reason = "a test's own files")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,8 @@
 //! How long the two things take that people wait for, in CPU seconds. Set `RUN_SLOW` to run it; it prints what it
 //! measured.
 
+#![allow(clippy::unwrap_used, reason = "a test's own files")]
+
 use std::path::Path;
 
 use forerun_scaling::law::Chinchilla;

@@ -42,9 +42,9 @@ macro_rules! pair {
         let [$($x),*] = clones([$(&$x),*]);
         let kernel = {
             let [$($x),*] = clones([$(&$x),*]);
-            Box::new(move || { black_box(&[$(&$x),*]); black_box($kernel); })
+            Box::new(move || { black_box(&[$(&$x),*]); let _ = black_box($kernel); })
         };
-        Pair { name: $name, kernel, torch: Box::new(move || { black_box($torch); }) }
+        Pair { name: $name, kernel, torch: Box::new(move || { let _ = black_box($torch); }) }
     }};
 }
 
@@ -138,7 +138,7 @@ fn activations(d: i64, kind: Kind) -> Vec<Pair> {
 }
 
 fn others(d: i64, kind: Kind) -> Vec<Pair> {
-    let (x, r, y) = (randn(&[ROWS, d], kind), randn(&[ROWS, d], kind), randn(&[ROWS, d], kind));
+    let (x, r) = (randn(&[ROWS, d], kind), randn(&[ROWS, d], kind));
     let b = randn(&[d], Kind::Float);
     let own = b.to_kind(kind);
     vec![

@@ -121,8 +121,8 @@ fn mistakes_in_tuning_are_refused_by_name() {
         "tuning.n_tokens must hold a sequence of 128 tokens and its target, got 100",
     );
     check_tuned_refused(
-        &["tuning.steps=150"],
-        "tuning.steps must be above the 150 warm-up steps of `none`, got 150",
+        &["tuning.steps=120"],
+        "tuning.steps must be above the 120 warm-up steps of `none`, got 120",
     );
 }
 

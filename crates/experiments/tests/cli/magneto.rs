@@ -98,7 +98,8 @@ fn the_plan_fits_80_columns_and_says_what_can_be_detected() {
 fn an_interrupted_grid_goes_on_where_it_stopped() {
     let place = Place::new();
     let mut arguments = SMOKE.to_vec();
-    arguments.extend(["--set", "training.steps=400", "--set", "training.checkpoint_every=20"]);
+    arguments.extend(["--set", "training.steps=150", "--set", "training.checkpoint_every=10"]);
+    arguments.extend(["--set", "grid.depths=[2]"]);
     let mut child = place.start(&arguments);
     let cells = place.path().join("runs/cells");
     let checkpointed =

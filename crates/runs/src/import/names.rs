@@ -235,10 +235,13 @@ fn as_number(value: &Value) -> Option<f64> {
     }
 }
 
+/// A column, how it follows from others in words, and in numbers.
+type Rule<'a> = (&'a str, &'a str, &'a dyn Fn(&Row) -> Option<f64>);
+
 /// Tokens from steps, batch and sequence length, or from compute and size; compute from size and tokens.
 fn derive(rows: &mut [Row], notes: &mut Vec<String>) {
     let get = |row: &Row, name: &str| row.get(name).and_then(as_number).filter(|value| *value > 0.);
-    let rules: [(&str, &str, &dyn Fn(&Row) -> Option<f64>); 3] = [
+    let rules: [Rule; 3] = [
         ("d", "steps x batch x seq_len", &|row| {
             Some(get(row, "steps")? * get(row, "batch")? * get(row, "seq_len")?)
         }),
