@@ -39,7 +39,6 @@ pub struct Cell {
 /// The kinds of work there are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "there are as many as cells, and no cell is small")]
 pub enum Task {
     /// Trains a decoder language model.
     TrainLm(TrainLm),

@@ -246,7 +246,7 @@ fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
         shares.iter().map(|(_, column)| table.numbers(column)).collect::<Result<_, _>>()?;
     for (row, &number) in table.row_numbers().iter().enumerate() {
         let sum: f64 = columns.iter().map(|column| column[row]).sum();
-        if !((sum - 1.).abs() <= ROUNDING) {
+        if sum.is_nan() || (sum - 1.).abs() > ROUNDING {
             let reason = format!("the shares of this row sum to {sum}, not to 1");
             bail!(fault(table, Some(number), "p_…", reason));
         }

@@ -1,5 +1,7 @@
 //! The command from end to end, on the public and synthetic tables of `tests/data/scaling`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

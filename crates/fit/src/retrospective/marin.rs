@@ -15,12 +15,15 @@ const MIN_RUNS: usize = 3;
 /// Losses above this have diverged, as the table's notes have it.
 const DIVERGED: f64 = 7.;
 
+/// Learning rates with their losses, by horizon.
+type Horizons = BTreeMap<u64, Vec<(f64, f64)>>;
+
 pub(super) fn regrets(table: &Table) -> Result<Vec<Tried>> {
     let (optimizer, size) = (table.text("optimizer")?, table.text("size")?);
     let (horizon, batch) = (table.numbers("chinchilla")?, table.numbers("bs")?);
     let (lr, loss) = (table.numbers("lr")?, table.numbers("loss")?);
     // Optimiser, size and batch; then the horizon: learning rates with their losses.
-    let mut sweeps: BTreeMap<(&str, &str, u64), BTreeMap<u64, Vec<(f64, f64)>>> = BTreeMap::new();
+    let mut sweeps: BTreeMap<(&str, &str, u64), Horizons> = BTreeMap::new();
     for row in 0..table.len() {
         if loss[row] <= DIVERGED && lr[row] > 0. {
             let sweep = sweeps.entry((optimizer[row], size[row], batch[row] as u64)).or_default();

@@ -44,8 +44,8 @@ fn the_envelope_follows_the_best_sizes() {
 #[test]
 fn budgets_without_an_optimum_are_left_out() {
     let (n, flops, mut loss) = runs();
-    for i in 0..9 {
-        loss[i] = 5. + 0.1 * i as f64; // the smallest model is always best
+    for (i, loss) in loss.iter_mut().enumerate().take(9) {
+        *loss = 5. + 0.1 * i as f64; // the smallest model is always best
     }
     let profiles = profiles(&n, &flops, &loss, 0.05, &ParabolaConfig::default()).unwrap();
     assert!(profiles[0].optimum.vertex().is_none());

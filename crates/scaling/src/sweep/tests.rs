@@ -65,8 +65,8 @@ fn what_does_not_vary_gets_no_exponent() {
 #[test]
 fn a_cell_whose_best_is_its_last_shows_no_optimum() {
     let mut columns = sweep();
-    for i in 0..7 {
-        columns[3][i] = 3. - 0.1 * i as f64;
+    for (i, loss) in columns[3].iter_mut().enumerate().take(7) {
+        *loss = 3. - 0.1 * i as f64;
     }
     let cells = read(&columns);
     assert_eq!(cells.iter().filter(|cell| cell.optimum.vertex().is_none()).count(), 1);

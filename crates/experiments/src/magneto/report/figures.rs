@@ -40,15 +40,22 @@ pub(super) fn loss_map(findings: &Findings<'_>, depth: i64) -> Figure {
 /// How trainings ended at a depth.
 pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
     let cell = |ends: Vec<End>| {
-        let count = |of: fn(&End) -> bool| ends.iter().filter(|end| of(end)).count();
-        let words: [(&str, fn(&End) -> bool); 3] = [
-            ("diverged", |end| matches!(end, End::Diverged)),
-            ("plateau", |end| matches!(end, End::Plateau(_))),
-            ("worse", |end| matches!(end, End::Worse(_))),
-        ];
-        match words.iter().find(|(_, of)| !ends.is_empty() && count(*of) == ends.len()) {
-            Some((word, _)) => HeatCell::Text((*word).to_owned()),
-            None => HeatCell::Value(count(|end| matches!(end, End::Trains(_))) as f64),
+        let all = |of: fn(&End) -> bool| !ends.is_empty() && ends.iter().all(of);
+        let word = if all(|end| matches!(end, End::Diverged)) {
+            Some("diverged")
+        } else if all(|end| matches!(end, End::Plateau(_))) {
+            Some("plateau")
+        } else if all(|end| matches!(end, End::Worse(_))) {
+            Some("worse")
+        } else {
+            None
+        };
+        match word {
+            Some(word) => HeatCell::Text(word.to_owned()),
+            None => {
+                let trains = ends.iter().filter(|end| matches!(end, End::Trains(_)));
+                HeatCell::Value(trains.count() as f64)
+            }
         }
     };
     let n_seeds = findings.outcome.experiment.seeds;
