@@ -81,6 +81,7 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         return Ok(Message::Found);
     }
     tch::set_num_threads(i32::try_from(cell.machine.threads).unwrap_or(1));
+    forerun_tensors::keep_freed_memory(); // the next update needs the same buffers again
     let context = Work { dir, cell: &cell, stop };
     let end = match &cell.task {
         Task::TrainLm(task) => train_lm::run(task, &context),

@@ -10,7 +10,8 @@ type Cluster = Vec<(f64, f64)>;
 
 fn correlation(clusters: &[Cluster], left_out: Option<usize>) -> Option<f64> {
     let kept = clusters.iter().enumerate().filter(|(index, _)| Some(*index) != left_out);
-    let (x, y): (Vec<f64>, Vec<f64>) = kept.flat_map(|(_, cluster)| cluster.iter().copied()).unzip();
+    let (x, y): (Vec<f64>, Vec<f64>) =
+        kept.flat_map(|(_, cluster)| cluster.iter().copied()).unzip();
     spearman(&x, &y).unwrap()
 }
 
