@@ -1,6 +1,6 @@
 //! Scaling laws of language models: fitted robustly, from many starts, with intervals for what people ask of them.
 //!
-//! A [`Law`] predicts a loss or a best learning rate; [`fit`] finds its parameters for an [`Objective`] and reports every
+//! A [`Law`] predicts a loss or a best learning rate; [`fit()`] finds its parameters for an [`Objective`] and reports every
 //! optimum it met; [`bootstrap()`] and [`profile()`] give intervals for parameters and for any [`Quantity`] that follows
 //! from them. [`parabola`] reads the best learning rate off a sweep, or says that the sweep does not show it.
 //! Nothing here chooses a path, reads the clock, prints or panics; randomness is handed in.

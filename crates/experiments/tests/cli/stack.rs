@@ -8,6 +8,7 @@ use forerun_runs::results::{Row, read_results};
 use forerun_runs::seed::Seed;
 use rand::Rng;
 
+use crate::browser::check_page;
 use crate::program::{Place, children, lines, start_worker, trials};
 
 const SMOKE: &[&str] = &["run", "length-extrapolation", "--scale", "smoke"];
@@ -72,6 +73,9 @@ fn a_smoke_run_tunes_trains_sweeps_and_reports() {
     ] {
         assert!(report.contains(part), "`{part}` is missing from the report");
     }
+    let title =
+        "Length extrapolation: six kinds of positions, with and without blockwise causal attention";
+    check_page(&run.join("report.html"), title, 7);
     let verdicts = fs::read_to_string(run.join("verdict.json")).unwrap();
     assert_eq!(
         verdicts.matches("\"inconclusive\"").count(),
