@@ -56,7 +56,7 @@ fn xpos_against_rope(findings: &Findings<'_>) -> Option<String> {
     let (near, far) = (lead("causal", seq_len)?, lead("bca", longest)?);
     Some(format!(
         "{} has {near:.3} nats per token less than {} at the training length, and {far:.3} less when both read {longest} \
-         tokens with blockwise causal attention: reading further makes {:+.3} of that.",
+         tokens with blockwise causal attention: reading further adds {:+.3} to the lead.",
         xpos.label,
         rope.label,
         far - near
