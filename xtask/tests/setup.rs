@@ -266,11 +266,11 @@ impl Drop for Killed {
 #[test]
 fn a_killed_setup_is_cleaned_up_by_the_next_one() {
     let machine = Machine::new();
-    // A download that never ends; `read` waits at our end of the pipe, and ends with us.
-    machine.has_pip(&format!("echo > {}/started; read line", machine.dir.path().display()));
-    let mut endless = machine.xtask(&["setup"]);
-    let mut first = Killed(endless.stdin(Stdio::piped()).spawn().unwrap());
-    wait_for("the download", || machine.dir.path().join("started").exists());
+    // A download that lasts as long as its file exists; pip gets no input that it could wait for.
+    let started = machine.dir.path().join("started");
+    machine.has_pip(&format!("echo > {0}; while [ -e {0} ]; do :; done", started.display()));
+    let mut first = Killed(machine.xtask(&["setup"]).spawn().unwrap());
+    wait_for("the download", || started.exists());
     assert!(machine.leftovers()[0].starts_with(".libtorch.partial-"), "{:?}", machine.leftovers());
 
     // A second one waits for the first, however long, and then does the work itself.
@@ -278,6 +278,7 @@ fn a_killed_setup_is_cleaned_up_by_the_next_one() {
     let second = machine.xtask(&["setup"]).spawn().unwrap();
     first.0.kill().unwrap();
     first.0.wait().unwrap();
+    fs::remove_file(started).unwrap();
     machine.check_fails(second.wait_with_output().unwrap(), &["ERROR: odd"]);
 }
 
