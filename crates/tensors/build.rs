@@ -17,9 +17,7 @@ fn main() {
         exit(1);
     };
     let include = root.join("include");
-    let header = include.join("torch/csrc/api/include/torch/version.h");
-    println!("cargo:rerun-if-changed={}", header.display());
-    println!("cargo:rustc-env=FORERUN_LIBTORCH_VERSION={}", version(&header));
+    println!("cargo:rustc-env=FORERUN_LIBTORCH_VERSION={}", version(&include));
     let mut build = cc::Build::new();
     build.cpp(true).std("c++20").opt_level(2).warnings(true).extra_warnings(true);
     build.define("_GLIBCXX_USE_CXX11_ABI", "1");
@@ -34,13 +32,21 @@ fn main() {
     build.file("src/shim.cpp").compile("forerun_tensors_shim");
 }
 
-/// `2.13.0`, as libtorch's own header has it.
-fn version(header: &Path) -> String {
-    let text = std::fs::read_to_string(header).unwrap_or_default();
+/// Where the numbers stand: the first since 2.9, the other before.
+const VERSION_HEADERS: [&str; 2] =
+    ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"];
+
+/// `2.13.0`, as libtorch's own headers below `include` have it.
+fn version(include: &Path) -> String {
+    let headers = VERSION_HEADERS.map(|name| include.join(name));
+    let texts = headers.map(|header| {
+        println!("cargo:rerun-if-changed={}", header.display());
+        std::fs::read_to_string(header).unwrap_or_default()
+    });
     let number = |part: &str| {
         let name = format!("#define TORCH_VERSION_{part} ");
-        let line = text.lines().find_map(|line| line.strip_prefix(name.as_str()));
-        line.map_or("?", str::trim).to_owned()
+        let mut lines = texts.iter().flat_map(|text| text.lines());
+        lines.find_map(|line| line.strip_prefix(name.as_str())).map_or("?", str::trim).to_owned()
     };
     ["MAJOR", "MINOR", "PATCH"].map(number).join(".")
 }

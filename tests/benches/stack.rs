@@ -13,11 +13,10 @@ use std::ops::ControlFlow;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use forerun_arch::{Decoder, DecoderConfig, Forward, flops_per_token, n_params};
-use forerun_tensors::Parameters;
+use forerun_arch::{Decoder, DecoderConfig, n_params};
+use forerun_tests::Language;
 use forerun_train::{
-    BoxError, Member, Model, Observer, Pass, Sequences, StackData, StepMetrics, TrainConfig, train,
-    train_stack,
+    BoxError, Member, Observer, Sequences, StackData, StepMetrics, TrainConfig, train, train_stack,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -84,46 +83,23 @@ impl Program {
             let mut rng = ChaCha20Rng::seed_from_u64(seed);
             Decoder::new(&self.config(), &mut rng, Device::Cpu).unwrap()
         };
-        let (mut watch, folder) = (Watch::new(), env::temp_dir());
+        let (mut watch, folder) = (Watch::new(), tempfile::tempdir().unwrap());
+        let (folder, op_by_op) = (folder.path(), self.op_by_op);
         if self.depth == 0 {
-            let model = Language { decoder: new(1), op_by_op: self.op_by_op };
-            train(&model, &mut Rows(1), None, &training, &folder, &mut watch).unwrap();
+            let model = Language { decoder: &new(1), op_by_op };
+            train(&model, &mut Rows(1), None, &training, folder, &mut watch).unwrap();
         } else {
             let models: Vec<Decoder> = (0..self.depth as u64).map(new).collect();
             let decoder = Decoder::stack(&models).unwrap();
-            let model = Language { decoder, op_by_op: self.op_by_op };
+            let model = Language { decoder: &decoder, op_by_op };
             let mut rows: Vec<Rows> = (0..self.depth as u64).map(Rows).collect();
             let data = rows.iter_mut().map(|rows| rows as &mut dyn Sequences).collect();
             let members = vec![Member { lr: 1e-3 }; self.depth];
             let data = StackData::Own(data);
-            train_stack(&model, data, None, &training, &members, &folder, &mut watch).unwrap();
+            train_stack(&model, data, None, &training, &members, folder, &mut watch).unwrap();
         }
         let tokens = watch.updates as usize * self.depth.max(1) * self.batch_size * SEQ_LEN;
         tokens as f64 / watch.elapsed.as_secs_f64()
-    }
-}
-
-struct Language {
-    decoder: Decoder,
-    op_by_op: bool,
-}
-
-impl Model for Language {
-    fn parameters(&self) -> &Parameters {
-        self.decoder.parameters()
-    }
-    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
-        let options = Forward { train: pass.train, op_by_op: self.op_by_op, ..Forward::default() };
-        Ok(self.decoder.hidden(tokens, &options)?)
-    }
-    fn head(&self) -> &Tensor {
-        self.decoder.head()
-    }
-    fn logit_scale(&self) -> f64 {
-        self.decoder.logit_scale()
-    }
-    fn flops_per_token(&self, seq_len: i64) -> f64 {
-        flops_per_token(self.decoder.config(), seq_len)
     }
 }
 

@@ -4,13 +4,12 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use forerun_arch::{
-    Decoder, DecoderConfig, Forward, Init, NormKind, NormPlacement, Parametrisation, Positions,
-    flops_per_token,
+    Decoder, DecoderConfig, Init, NormKind, NormPlacement, Parametrisation, Positions,
 };
-use forerun_tensors::Parameters;
+use forerun_tests::Language;
 use forerun_train::{
-    BoxError, Member, Model, Observer, Outcome, Pass, Sequences, StackData, StepMetrics,
-    TrainConfig, train, train_stack,
+    BoxError, Member, Observer, Outcome, Sequences, StackData, StepMetrics, TrainConfig, train,
+    train_stack,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -20,30 +19,6 @@ use tch::{Device, Tensor};
 const VOCAB: i64 = 13;
 const SEQ_LEN: usize = 8;
 const STEPS: u64 = 50;
-
-struct Language<'a> {
-    decoder: &'a Decoder,
-    op_by_op: bool,
-}
-
-impl Model for Language<'_> {
-    fn parameters(&self) -> &Parameters {
-        self.decoder.parameters()
-    }
-    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
-        let options = Forward { train: pass.train, op_by_op: self.op_by_op, ..Forward::default() };
-        Ok(self.decoder.hidden(tokens, &options)?)
-    }
-    fn head(&self) -> &Tensor {
-        self.decoder.head()
-    }
-    fn logit_scale(&self) -> f64 {
-        self.decoder.logit_scale()
-    }
-    fn flops_per_token(&self, seq_len: i64) -> f64 {
-        flops_per_token(self.decoder.config(), seq_len)
-    }
-}
 
 /// Rows that follow a rule with one token in four replaced by noise, in an order that the seed decides.
 struct Rows(u64);

@@ -3,6 +3,8 @@
 //!
 //! Files are recognised by the beginning of their name and by their JSON. Sizes, options and counts come from the
 //! JSON, so that other files of the same format can be checked.
+//!
+//! [`Language`] is what the tests, benchmarks and programs of this package train.
 
 mod arch;
 mod attention;
@@ -10,7 +12,9 @@ mod decoder;
 mod decoder_config;
 mod folder;
 mod init;
+mod language;
 mod report;
 
 pub use folder::{FolderError, check_folder};
+pub use language::Language;
 pub use report::{Line, Status, exit_code};

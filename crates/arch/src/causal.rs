@@ -63,7 +63,12 @@ impl Causal {
 
     /// The same, for a closure that must own what it captures.
     pub(crate) fn share(&self) -> Self {
-        Self::new(self.len, self.slopes.as_ref())
+        let relations = self.relations.get().map(Relations::share);
+        Self {
+            len: self.len,
+            slopes: self.slopes.as_ref().map(Tensor::shallow_clone),
+            relations: relations.map_or_else(OnceCell::new, OnceCell::from),
+        }
     }
 }
 

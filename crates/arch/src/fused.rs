@@ -7,7 +7,8 @@
 //! ends the block, the one after the MLP), queries, keys and values before their rotation, the attention's result, what the first matrix of the MLP gave, and the
 //! statistics of norms and softmax; the rest is computed again.
 //!
-//! Under autocast to bf16 the products are in bf16, like what is kept of them; residual stream, norms, softmax and all sums over rows are in f32.
+//! Under autocast to bf16 the products are in bf16, like what is kept of them; residual stream, norms and softmax are in f32. So are
+//! sums over rows, but for the gradient of a weight: of each chunk of rows it is a product, rounded to bf16 and then added in f32.
 //! [`Block::forward`](crate::block::Block::forward), which is this op by op, is what it is tested against, and what runs where this does not:
 //! on other devices, with dropout, under other masks than the causal one, and with a cache.
 
@@ -42,10 +43,16 @@ pub(crate) fn forward(
     };
     let inputs: Vec<&Tensor> = std::iter::once(x).chain(parts.list()).collect();
     let shapes: Vec<Vec<i64>> = inputs.iter().map(|input| input.size()).collect();
+    // What is captured has no history, so that libtorch does not watch it for us.
+    let versions = versions(&owned)?;
     let outputs = custom_function(&inputs, vec![result], move |grads| {
         let [d_result] = grads else {
             return Err(Error::Foreign("a block has one output".to_owned()));
         };
+        if versions != self::versions(&owned)? {
+            let what = "a parameter was changed in place between the forward and the backward pass";
+            return Err(Error::Foreign(what.to_owned()));
+        }
         gradients(&spec, &owned, &kept, d_result, &shapes)
     })?;
     Ok(outputs.into_iter().next())
@@ -61,6 +68,15 @@ fn gradients(
     let (dx, d_parts) = backward::run(spec, parts, kept, d_result)?;
     let all = std::iter::once(dx).chain(d_parts.list().into_iter().map(Tensor::shallow_clone));
     all.zip(shapes).map(|(grad, shape)| Ok(Some(grad.f_view(shape.as_slice())?))).collect()
+}
+
+/// How often each parameter was changed in place.
+fn versions(parts: &Parts<Tensor>) -> Result<Vec<i64>> {
+    Ok(parts
+        .list()
+        .into_iter()
+        .map(Tensor::f_internal_version)
+        .collect::<std::result::Result<_, _>>()?)
 }
 
 /// Without history, and with the members of a stack, if only one, before its own shape.

@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 use forerun_runs::recommendation::Recommendation;
 use forerun_runs::report::Report;
+use forerun_runs::results::Row;
 use forerun_runs::verdict::Judgement;
 use serde::{Deserialize, Serialize};
 use toml::Table;
@@ -74,10 +75,15 @@ impl Body {
     }
 
     /// Series that follow from measured ones and that claims may name; they are made anew whenever they are needed.
-    pub(crate) fn derived(&self, experiment: &Experiment, curves: &[Curve]) -> Vec<Curve> {
+    pub(crate) fn derived(
+        &self,
+        experiment: &Experiment,
+        rows: &[Row],
+        curves: &[Curve],
+    ) -> Vec<Curve> {
         match self {
             Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
-            Self::MagnetoStability(body) => magneto::derived(experiment, body, curves),
+            Self::MagnetoStability(body) => magneto::derived(experiment, body, rows, curves),
         }
     }
 
@@ -85,12 +91,13 @@ impl Body {
     pub(crate) fn reconsider(
         &self,
         claim: &Claim,
+        rows: &[Row],
         curves: &[Curve],
         judgement: Judgement,
     ) -> Result<Judgement> {
         match self {
             Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
-            Self::MagnetoStability(body) => magneto::reconsider(body, claim, curves, judgement),
+            Self::MagnetoStability(body) => magneto::reconsider(body, claim, rows, judgement),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The command line of the binary: `cargo xtask` passes its experiment commands on to it.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -145,7 +146,12 @@ pub fn main() -> i32 {
 fn log_to_stderr() {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).compact().init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false) // that there is no reader would be told, in vain, with a panic
+        .compact()
+        .init();
 }
 
 fn dispatch(cli: &Cli) -> Result<i32> {
@@ -217,12 +223,12 @@ pub(crate) fn explain(error: &anyhow::Error) -> String {
     line
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of a command")]
+/// The answer of a command. A reader that has gone away (`| head`) has what it wanted.
 pub(crate) fn say(text: &str) {
-    println!("{}", text.trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", text.trim_end());
 }
 
-#[expect(clippy::print_stderr, reason = "a message to the person at the terminal")]
+/// A message to the person at the terminal.
 pub(crate) fn tell(text: &str) {
-    eprintln!("{text}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -58,7 +58,7 @@ pub struct GridConfig {
     pub depths: Vec<i64>,
     /// Peak learning rates, ascending.
     pub learning_rates: Vec<f64>,
-    /// A model *trains* if its final loss has come at least this share of the way from the loss of a guess by letter
+    /// A model *trains* if its final loss has come at least this share of the way from the loss of a guess by token
     /// frequencies to the lowest final loss of any arm and learning rate at the same depth and seed.
     pub trains_share: f64,
     /// Rows of held-out text that the final loss is measured on.

@@ -119,7 +119,7 @@ pub(crate) fn gather(
     write_results(&dir.join("series.parquet"), &points)?;
     write_json(&dir.join("samples.json"), &texts)?;
     let curves = curves(&points);
-    write_json(&dir.join("verdict.json"), &judge_all(experiment, &curves)?)?;
+    write_json(&dir.join("verdict.json"), &judge_all(experiment, &rows, &curves)?)?;
     tensorboard::write(&dir.join("tensorboard"), &curves)?;
     let outcome = Outcome::read(dir)?;
     let recommendations = experiment.body.recommendation(&outcome);
@@ -182,13 +182,18 @@ fn curves(points: &[Row]) -> Vec<Curve> {
     curves
 }
 
-fn judge_all(experiment: &Experiment, curves: &[Curve]) -> Result<Vec<ClaimVerdict>> {
-    let derived = experiment.body.derived(experiment, curves);
+fn judge_all(experiment: &Experiment, rows: &[Row], curves: &[Curve]) -> Result<Vec<ClaimVerdict>> {
+    let derived = experiment.body.derived(experiment, rows, curves);
     let curves = [curves, &derived].concat();
-    experiment.claims.iter().map(|claim| judge_one(experiment, claim, &curves)).collect()
+    experiment.claims.iter().map(|claim| judge_one(experiment, claim, rows, &curves)).collect()
 }
 
-fn judge_one(experiment: &Experiment, claim: &Claim, curves: &[Curve]) -> Result<ClaimVerdict> {
+fn judge_one(
+    experiment: &Experiment,
+    claim: &Claim,
+    rows: &[Row],
+    curves: &[Curve],
+) -> Result<ClaimVerdict> {
     let measured = |measure: &Measure| -> Vec<f64> {
         (0..experiment.seeds).map(|seed| value(experiment, curves, measure, seed)).collect()
     };
@@ -196,7 +201,7 @@ fn judge_one(experiment: &Experiment, claim: &Claim, curves: &[Curve]) -> Result
     let b = claim.b.as_ref().map_or_else(|| vec![0.0; a.len()], measured);
     let mut rng = Seed::new(experiment.root_seed).stream(&format!("verdict/{}", claim.name));
     let judgement = judge(&claim.rule, &a, &b, &mut rng)?;
-    let judgement = experiment.body.reconsider(claim, curves, judgement)?;
+    let judgement = experiment.body.reconsider(claim, rows, curves, judgement)?;
     let finite = |values: Vec<f64>| {
         values.into_iter().map(|value| value.is_finite().then_some(value)).collect()
     };

@@ -6,14 +6,15 @@ use anyhow::Result;
 use forerun_runs::report::rule_in_words;
 use forerun_runs::verdict::detectable_effect;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Task};
 use crate::config::Experiment;
 use crate::data::Prepared;
 use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
-/// decoder of 0.1 million parameters reaches on one core of 2023.
+/// decoder of this width reaches on one core of 2023.
 const ASSUMED_FLOPS_PER_SEC: f64 = 3.5e10;
+const ASSUMED_AT_WIDTH: f64 = 64.0;
 
 /// libtorch with nothing in it, in bytes of resident memory.
 pub(crate) const LIBTORCH_BYTES: f64 = 260e6;
@@ -50,6 +51,21 @@ pub struct Rate {
     pub n_cells: usize,
 }
 
+impl Rate {
+    /// FLOP/s of one worker on `cell`: what was measured, or the assumption, which is lower for narrow models.
+    fn of(self, cell: &Cell) -> f64 {
+        let width = match &cell.task {
+            Task::TrainLm(task) => task.model.d_model as f64,
+            Task::TrainStack(task) => task.model.d_model as f64,
+            _ => ASSUMED_AT_WIDTH,
+        };
+        match self.n_cells {
+            0 => self.flops_per_sec * (width / ASSUMED_AT_WIDTH).min(1.0).sqrt(),
+            _ => self.flops_per_sec,
+        }
+    }
+}
+
 impl Plan {
     /// Lays out the cells of `experiment` on `data`.
     ///
@@ -72,13 +88,10 @@ impl Plan {
         Some(format!("{} of the cells train {models}, up to {most} at once", sizes.len()))
     }
 
-    /// Floating-point operations of the cells that `store` lacks.
-    pub fn flops_left(&self, store: &Store) -> f64 {
-        self.cells
-            .iter()
-            .filter(|planned| !store.is_done(&planned.key))
-            .map(|planned| planned.cell.cost.flops)
-            .sum()
+    /// Seconds that one worker needs for the cells that `store` lacks.
+    fn seconds_left(&self, store: &Store, rate: Rate) -> f64 {
+        let left = self.cells.iter().filter(|planned| !store.is_done(&planned.key));
+        left.map(|planned| planned.cell.cost.flops / rate.of(&planned.cell)).fold(0.0, |a, b| a + b) // `sum` of nothing is -0
     }
 
     /// What `plan NAME` prints: what will be done, what it costs, what it can show.
@@ -123,7 +136,7 @@ impl Plan {
     }
 
     fn time(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> String {
-        let minutes = self.flops_left(store) / rate.flops_per_sec / jobs as f64 / 60.0;
+        let minutes = self.seconds_left(store, rate) / jobs as f64 / 60.0;
         let basis = match rate.n_cells {
             0 => "an assumption until a cell has run here".to_owned(),
             n => format!("measured on {n} cells here"),

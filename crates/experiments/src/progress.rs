@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::tell;
 use crate::plan::Plan;
 
 /// Progress of one sweep, measured in the plan's FLOPs.
@@ -164,14 +165,13 @@ impl Progress {
     }
 
     /// A line that stays.
-    #[expect(clippy::print_stderr, reason = "this module is what talks to the person")]
     fn say(&mut self, line: &str) {
         let _ = writeln!(self.log, "{line}");
         match &self.style {
             Style::Bars { screen, .. } => {
                 let _ = screen.println(line);
             }
-            Style::Lines { .. } => eprintln!("{line}"),
+            Style::Lines { .. } => tell(line),
         }
     }
 

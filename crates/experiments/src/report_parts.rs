@@ -1,50 +1,64 @@
 //! What the reports of all kinds of experiment have: means over seeds, claims with verdicts, how it was made.
 
+use forerun_runs::plot::Point;
 use forerun_runs::report::{Block, Claim, Command, KeyValues};
+use forerun_runs::stats::{self, Interval};
 use forerun_runs::table::Cell;
 
-use crate::config::{self, Experiment};
+use crate::config::{self, Experiment, Scale};
 use crate::outcome::Outcome;
+use crate::plan::counted;
+
+/// Confidence of every interval of a report.
+pub(crate) const CONFIDENCE: f64 = 0.95;
 
 /// A mean over seeds, with Student's interval where there are seeds enough.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Mean {
     pub(crate) value: f64,
-    pub(crate) low: Option<f64>,
-    pub(crate) high: Option<f64>,
+    pub(crate) interval: Option<Interval>,
 }
 
 impl Mean {
     /// Of values, one a seed.
     pub(crate) fn of(values: &[f64]) -> Self {
-        let value = values.iter().sum::<f64>() / values.len() as f64;
-        let interval = forerun_runs::stats::student_interval(values, 0.95).ok();
-        Self {
-            value,
-            low: interval.map(|interval| interval.low),
-            high: interval.map(|interval| interval.high),
-        }
+        let interval = stats::student_interval(values, CONFIDENCE).ok();
+        Self { value: stats::mean(values), interval }
+    }
+
+    /// Mean and interval of logarithms: the geometric mean.
+    pub(crate) fn geometric(values: &[f64]) -> Self {
+        Self::of(&values.iter().map(|value| value.ln()).collect::<Vec<_>>()).exp()
     }
 
     /// From nats per token to perplexity.
     pub(crate) fn exp(self) -> Self {
-        Self { value: self.value.exp(), low: self.low.map(f64::exp), high: self.high.map(f64::exp) }
+        let exp = |Interval { low, high }| Interval { low: low.exp(), high: high.exp() };
+        Self { value: self.value.exp(), interval: self.interval.map(exp) }
     }
 
-    /// With half the width of its interval, which takes less room, or with so many digits.
+    /// With half the width of its interval, which must be symmetric, or with so many digits; empty if it is not a number.
     pub(crate) fn short_cell(self, digits: usize) -> Cell {
-        match (self.low, self.high) {
-            (Some(low), Some(high)) => Cell::plus_minus(self.value, (high - low) / 2.0),
-            _ => Cell::number(self.value, digits),
+        match self.interval {
+            _ if !self.value.is_finite() => Cell::Empty,
+            Some(Interval { low, high }) => Cell::plus_minus(self.value, (high - low) / 2.0),
+            None => Cell::number(self.value, digits),
         }
     }
 
-    /// With its interval, or with so many digits.
+    /// With its interval, or with so many digits; empty if it is not a number.
     pub(crate) fn cell(self, digits: usize) -> Cell {
-        match (self.low, self.high) {
-            (Some(low), Some(high)) => Cell::range(self.value, low, high),
-            _ => Cell::number(self.value, digits),
+        match self.interval {
+            _ if !self.value.is_finite() => Cell::Empty,
+            Some(Interval { low, high }) => Cell::range(self.value, low, high),
+            None => Cell::number(self.value, digits),
         }
+    }
+
+    /// Above `x` in a figure, with its interval.
+    pub(crate) fn point(self, x: f64) -> Point {
+        let (low, high) = (self.interval.map(|i| i.low), self.interval.map(|i| i.high));
+        Point { x, y: self.value, low, high }
     }
 }
 
@@ -65,6 +79,33 @@ pub(crate) fn claims(
             })
         })
         .collect()
+}
+
+/// Seeds that the claims ask for.
+fn seeds_asked_for(experiment: &Experiment) -> u64 {
+    experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2)
+}
+
+/// Whether a run may say what to set: none does at the smoke scale, nor with fewer seeds than its claims ask for.
+pub(crate) fn can_recommend(experiment: &Experiment) -> bool {
+    experiment.scale != Scale::Smoke && experiment.seeds >= seeds_asked_for(experiment)
+}
+
+/// What no run of this size can show.
+pub(crate) fn caveats(experiment: &Experiment) -> Vec<String> {
+    let mut caveats = Vec::new();
+    if experiment.scale == Scale::Smoke {
+        caveats.push(
+            "This is the smoke scale: it shows that everything runs, and nothing about the claims."
+                .to_owned(),
+        );
+    }
+    let needed = seeds_asked_for(experiment);
+    if experiment.seeds < needed {
+        let run = counted(experiment.seeds, "seed");
+        caveats.push(format!("{run} of every arm; the claims ask for {needed}."));
+    }
+    caveats
 }
 
 /// How it was made: the command, the code, the machine, the inputs.
@@ -102,17 +143,61 @@ pub(crate) fn provenance(outcome: &Outcome) -> Vec<Block> {
     ]
 }
 
+/// Commands worth trying after a run: on other text, with what each option of `changes` says, with more seeds.
+pub(crate) fn next_steps(experiment: &Experiment, changes: &[(&str, &str)]) -> Vec<Block> {
+    let try_next = |label: &str, options: &str| {
+        let line = format!("cargo xtask run-experiment {} {options}", experiment.name);
+        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
+    };
+    let seeds = format!("--seeds {}", 2 * experiment.seeds.max(3));
+    let mut steps = vec![try_next("On your own text", "--data my.txt")];
+    steps.extend(changes.iter().map(|(label, options)| try_next(label, options)));
+    steps.push(try_next("More seeds, for narrower intervals (finished cells are reused)", &seeds));
+    steps
+}
+
 /// The command that runs this very configuration.
 pub(crate) fn command(experiment: &Experiment) -> String {
     let words = [format!("cargo xtask run-experiment {}", experiment.name)];
     words.iter().chain(&experiment.arguments).cloned().collect::<Vec<_>>().join(" ")
 }
 
+/// With a capital letter first.
+pub(crate) fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// `a`, `a and b`, `a, b and c`.
-pub(crate) fn list(items: &[&str]) -> String {
-    match items {
+pub(crate) fn list<T: AsRef<str>>(items: &[T]) -> String {
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    match items.as_slice() {
         [] => String::new(),
         [only] => (*only).to_owned(),
         [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_geometric_mean_is_one_of_logarithms() {
+        let mean = Mean::geometric(&[1.0, 100.0]);
+        assert!((mean.value - 10.0).abs() < 1e-9);
+        assert!(mean.interval.unwrap().low > 0.0);
+    }
+
+    #[test]
+    fn a_list_ends_with_and() {
+        assert_eq!(list::<&str>(&[]), "");
+        assert_eq!(list(&["a", "b", "c"]), "a, b and c");
+    }
+
+    #[test]
+    fn a_capital_letter_stands_first() {
+        assert_eq!(capitalised("über 3 Seeds"), "Über 3 Seeds");
+        assert_eq!(capitalised(""), "");
     }
 }

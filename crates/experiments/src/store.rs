@@ -66,9 +66,20 @@ impl Store {
     }
 }
 
-/// Writes a result, then the mark that says it is whole.
+/// The checkpoints of a training, in the folder of its cell, until it is done.
+pub(crate) fn checkpoints(dir: &Path) -> PathBuf {
+    dir.join("checkpoints")
+}
+
+/// Writes a result, then the mark that says it is whole. Checkpoints are not needed any more.
 pub(crate) fn finish(dir: &Path, result: &CellResult) -> Result<()> {
     write_atomic(&dir.join("result.json"), &serde_json::to_vec_pretty(result)?)?;
     write_atomic(&dir.join("DONE"), b"")?;
-    Ok(())
+    let left = checkpoints(dir);
+    match fs::remove_dir_all(&left) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove `{}`", left.display()))
+        }
+        _ => Ok(()),
+    }
 }

@@ -19,6 +19,7 @@ use crate::cell::CellResult;
 use crate::data::open_packed;
 use crate::environment;
 use crate::model::{LanguageModel, Rows};
+use crate::store;
 use crate::training_log::{Course, Log, METRICS};
 use crate::worker::{End, Work};
 
@@ -56,7 +57,7 @@ pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<End> {
     let evaluation = EvalSet { data: &mut watched, n_rows };
 
     let mut log = Log::open(work, task.training.steps, None)?;
-    let checkpoints = work.dir.join("checkpoints");
+    let checkpoints = store::checkpoints(work.dir);
     let outcome =
         train(&model, &mut rows, Some(evaluation), &task.training, &checkpoints, &mut log)?;
     let name = match outcome {

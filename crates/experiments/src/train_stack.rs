@@ -24,6 +24,7 @@ use crate::environment;
 use crate::model::{LanguageModel, Rows};
 use crate::plan::LIBTORCH_BYTES;
 use crate::protocol::Message;
+use crate::store;
 use crate::training_log::{Course, Log, METRICS};
 use crate::worker::{End, Work, needed_result};
 
@@ -91,7 +92,7 @@ pub(crate) fn cost(model: &DecoderConfig, training: &TrainConfig, n_members: usi
         flops: n_tokens * flops_per_token(model, training.seq_len),
         memory_bytes: (LIBTORCH_BYTES + 16.0 * weights + step_tokens * activation_bytes(model))
             as u64,
-        disk_bytes: (12.0 * weights * training.keep_checkpoints as f64 + 4.0 * weights) as u64,
+        disk_bytes: (4.0 * weights) as u64, // checkpoints go when it is done
     }
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn run(task: &TrainStack, work: &Work<'_>) -> Result<End> {
     let members: Vec<_> = rates.iter().map(|&lr| forerun_train::Member { lr }).collect();
 
     let mut log = Log::open(work, task.training.steps, Some(members.len()))?;
-    let checkpoints = work.dir.join("checkpoints");
+    let checkpoints = store::checkpoints(work.dir);
     let outcome = train_stack(
         &model,
         StackData::Own(sources),

@@ -239,6 +239,8 @@ pub enum HeatCell {
     Missing,
     /// A number; NaN and infinities are drawn as the text "diverged".
     Value(f64),
+    /// A number of things.
+    Count(u64),
     /// A word instead of a number, such as "diverged".
     Text(String),
 }

@@ -11,7 +11,7 @@
 //!
 //! Rows are spread over libtorch's threads. The results, also those of sums over rows, do not depend on how many
 //! threads there are, but they do on the processor: with fused multiply-add, or without. NaN stays in its row, in the
-//! sums of its group, and nowhere else.
+//! sums of its group, and nowhere else; in attention, in its sequence.
 //!
 //! # Errors
 //! Every kernel returns [`Error::Shape`](crate::Error::Shape) or [`Error::Config`](crate::Error::Config) with the name of
@@ -41,7 +41,7 @@ mod turn;
 
 pub use activation::{
     Activation, ActivationGradients, ActivationSums, Gate, Middle, activation, activation_backward,
-    activation_backward_into, activation_into,
+    activation_backward_into, activation_backward_swap, activation_into,
 };
 pub use attention::Attention;
 pub use norm::{

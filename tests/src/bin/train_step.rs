@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use forerun_arch::{
-    Activation, Decoder, DecoderConfig, Forward, NormKind, NormPlacement, Positions,
-    flops_per_token,
+    Activation, Decoder, DecoderConfig, NormKind, NormPlacement, Positions, flops_per_token,
 };
-use forerun_tensors::{Parameters, keep_freed_memory};
+use forerun_tensors::keep_freed_memory;
+use forerun_tests::Language;
 use forerun_train::{
-    Batch, BoxError, Model, Optimiser, OptimiserConfig, Pass, Precision, Sequences, TrainConfig,
+    Batch, BoxError, Model, Optimiser, OptimiserConfig, Precision, Sequences, TrainConfig,
     accumulate_gradients,
 };
 use rand::SeedableRng;
@@ -137,7 +137,7 @@ fn decoder_config(setup: &Setup) -> DecoderConfig {
 
 /// One model in training.
 struct Trainer<'a> {
-    model: LanguageModel<'a>,
+    model: Language<'a>,
     config: TrainConfig,
     /// Made with the first step, so that its moments count as memory of the steps, as PyTorch's do.
     optimiser: Option<Optimiser>,
@@ -165,7 +165,7 @@ impl<'a> Trainer<'a> {
         }))?;
         config.precision = setup.precision;
         Ok(Self {
-            model: LanguageModel(decoder),
+            model: Language { decoder, op_by_op: false },
             config,
             optimiser: None,
             rows: Rows::read(setup)?,
@@ -199,33 +199,6 @@ impl<'a> Trainer<'a> {
         let loss = accumulate_gradients(model, &batch, config)?;
         optimiser.step(config.optimiser.lr)?;
         Ok(loss.f_double_value(&[])?)
-    }
-}
-
-/// A decoder as the training loop sees it.
-struct LanguageModel<'a>(&'a Decoder);
-
-impl Model for LanguageModel<'_> {
-    fn parameters(&self) -> &Parameters {
-        self.0.parameters()
-    }
-
-    fn hidden(&self, tokens: &Tensor, pass: Pass) -> Result<Tensor, BoxError> {
-        let Pass { train, activation_checkpointing } = pass;
-        let options = Forward { train, activation_checkpointing, ..Forward::default() };
-        Ok(self.0.hidden(tokens, &options)?)
-    }
-
-    fn head(&self) -> &Tensor {
-        self.0.head()
-    }
-
-    fn logit_scale(&self) -> f64 {
-        self.0.logit_scale()
-    }
-
-    fn flops_per_token(&self, seq_len: i64) -> f64 {
-        flops_per_token(self.0.config(), seq_len)
     }
 }
 

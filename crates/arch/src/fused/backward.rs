@@ -2,7 +2,7 @@
 
 use forerun_tensors::Result;
 use forerun_tensors::kernels::{
-    ActivationSums, NormParams, NormSums, activation_backward_into, activation_into, bias_residual,
+    ActivationSums, NormParams, NormSums, activation_backward_swap, bias_residual,
     column_sums_into, norm_backward_into, norm_into,
 };
 use tch::{Kind, Tensor};
@@ -135,15 +135,10 @@ impl Chunk<'_> {
     fn feed_back(&self, d_out: &Tensor, x: &Tensor) -> Result<()> {
         let &Self { spec, parts, matrices, sums, ref kept, first, .. } = self;
         let d_out = self.enter(d_out, &sums.fc2)?;
-        let active = self.empty(spec.d_ff)?;
         let middle = spec.middle(parts, &kept.u, kept.gate.as_ref());
         let stats = kept.middle_stats.as_ref();
-        let own_stats = stats.map(wide_stats).transpose()?;
-        activation_into(&middle, &active, own_stats.as_ref())?;
-        product_sum(&sums.fc2.weight, &d_out, &active, first)?;
-        let d_active = active;
+        let d_active = self.empty(spec.d_ff)?;
         product_back(&d_active, &d_out, &matrices.fc2)?;
-
         let du = self.empty(spec.d_ff)?;
         let d_gate = kept.gate.as_ref().map(|_| self.empty(spec.d_ff)).transpose()?;
         let into = ActivationSums {
@@ -151,7 +146,9 @@ impl Chunk<'_> {
             d_gate_bias: sums.gate.as_ref().and_then(|gate| gate.bias.as_ref()),
             norm: sums.middle_norm.as_ref().map(Pair::sums),
         };
-        activation_backward_into(&d_active, &middle, stats, &du, d_gate.as_ref(), &into)?;
+        activation_backward_swap(&d_active, &middle, stats, &du, d_gate.as_ref(), &into)?;
+        let active = d_active;
+        product_sum(&sums.fc2.weight, &d_out, &active, first)?;
         product_sum(&sums.fc1.weight, &du, x, first)?;
         let gate = (&d_gate, &sums.gate, &matrices.gate);
         if let (Some(d_gate), Some(sum), Some(matrix)) = gate {

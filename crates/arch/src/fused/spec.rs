@@ -15,6 +15,22 @@ use crate::plan::Plan;
 /// Bytes of a chunk's rows, counted as one activation of each matrix: a few times that is in use at once.
 const CHUNK_BYTES: i64 = 4 << 20;
 
+#[cfg(test)]
+thread_local! {
+    /// The limit of passes that this thread starts, if not [`CHUNK_BYTES`].
+    pub(super) static FORCED_CHUNK_BYTES: std::cell::Cell<Option<i64>> = const { std::cell::Cell::new(None) };
+}
+
+#[cfg(not(test))]
+fn chunk_bytes() -> i64 {
+    std::env::var("CHUNK").ok().and_then(|x| x.parse().ok()).map_or(CHUNK_BYTES, |x: i64| x << 20)
+}
+
+#[cfg(test)]
+fn chunk_bytes() -> i64 {
+    FORCED_CHUNK_BYTES.get().unwrap_or(CHUNK_BYTES)
+}
+
 /// A pass through one block.
 #[derive(Debug)]
 pub(super) struct Spec {
@@ -35,6 +51,7 @@ pub(super) struct Spec {
     pub(super) seq: i64,
     /// Of the products and of what is kept of them.
     pub(super) kind: Kind,
+    chunk_bytes: i64,
     relations: Relations,
 }
 
@@ -76,6 +93,7 @@ impl Spec {
             batch,
             seq,
             kind,
+            chunk_bytes: chunk_bytes(),
             relations,
         }))
     }
@@ -112,7 +130,7 @@ impl Spec {
         let own = self.batch / self.n_members();
         let row_bytes = 4 * (self.qkv_width() + 2 * self.d_ff + 4 * self.d_model());
         let threads = i64::from(tch::get_num_threads());
-        let sequences = CHUNK_BYTES * threads / (row_bytes * self.seq);
+        let sequences = self.chunk_bytes * threads / (row_bytes * self.seq);
         // Attention gives each thread whole sequences.
         let step = (sequences / threads).max(1) * threads;
         let (first, seq) = (member * own, self.seq);

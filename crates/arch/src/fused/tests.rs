@@ -85,14 +85,60 @@ fn each(mut body: impl FnMut(&DecoderConfig, Option<u64>)) {
 
 #[test]
 fn output_and_gradients_are_those_of_the_block_op_by_op() {
-    each(|config, members| {
-        let (model, x) = build(config, members);
-        let (got, want) = (pass(&model, &x, true), pass(&model, &x, false));
-        for distance in distances(&got, &want) {
-            // Sums of some hundred f32 products in another order, and e^x and erf to a few units.
-            assert!(distance < 3e-5, "{distance:e} for {members:?} of {config:?}");
-        }
-    });
+    for chunk_bytes in [None, Some(1)] {
+        let _limit = ChunkBytes::set(chunk_bytes);
+        each(|config, members| {
+            let (model, x) = build(config, members);
+            let (got, want) = (pass(&model, &x, true), pass(&model, &x, false));
+            for distance in distances(&got, &want) {
+                // Sums of some hundred f32 products in another order, and e^x and erf to a few units.
+                assert!(
+                    distance < 3e-5,
+                    "{distance:e}, {chunk_bytes:?}: {members:?} of {config:?}"
+                );
+            }
+        });
+    }
+}
+
+/// How many bytes a chunk may have, while it lives; with one byte every sequence is a chunk of its own.
+struct ChunkBytes;
+
+impl ChunkBytes {
+    fn set(limit: Option<i64>) -> Self {
+        spec::FORCED_CHUNK_BYTES.set(limit);
+        Self
+    }
+}
+
+impl Drop for ChunkBytes {
+    fn drop(&mut self) {
+        spec::FORCED_CHUNK_BYTES.set(None);
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_more_than_rounding() {
+    let (model, x) = build(&tiny(), Some(2));
+    let on = |threads| {
+        tch::set_num_threads(threads);
+        let all = pass(&model, &x, true);
+        tch::set_num_threads(1);
+        all
+    };
+    for distance in [2, 3].into_iter().flat_map(|threads| distances(&on(threads), &on(1))) {
+        assert!(distance < 1e-5, "{distance:e}");
+    }
+}
+
+#[test]
+fn a_parameter_that_was_changed_in_between_is_an_error() {
+    let (model, x) = build(&tiny(), None);
+    let plan = model.plan(Some(Mask::Causal), SEQ).unwrap();
+    let out = forward(&model.blocks[0], &x, &plan, true).unwrap().unwrap();
+    tch::no_grad(|| drop(model.blocks[0].mlp.fc1.weight.shallow_clone().g_add_scalar_(1.0)));
+    let error = backward(&out.sum(Kind::Float)).unwrap_err().to_string();
+    assert!(error.contains("a parameter was changed in place between"), "{error}");
 }
 
 #[test]
@@ -165,17 +211,26 @@ fn a_kept_graph_gives_the_same_gradients_again_and_only_to_those_who_ask() {
     let frozen = &model.parameters().get("layers.0.ffn.fc1.weight").unwrap().tensor;
     let _ = frozen.set_requires_grad(false);
     let out = forward(&model.blocks[0], &x, &plan, true).unwrap().unwrap().sum(Kind::Float);
-    let wanted: Vec<Tensor> = (model.parameters().iter())
-        .map(|p| p.tensor.shallow_clone())
-        .filter(|tensor| tensor.requires_grad())
-        .take(8)
-        .collect();
     let own = "layers.0.self_attn.k_proj.weight";
     let own = model.parameters().get(own).unwrap().tensor.shallow_clone();
     let once = Tensor::run_backward(&[&out], &[&own], true, false);
     let again = Tensor::run_backward(&[&out], &[&own], false, false);
     assert!(once[0].equal(&again[0]) && f64::try_from(once[0].abs().max()).unwrap() > 0.0);
-    assert!(!frozen.grad().defined() && !wanted.is_empty());
+    // What does not ask gets none, and the others get what they would have got beside it.
+    let grads = |frozen_too: bool| {
+        let _ = frozen.set_requires_grad(frozen_too);
+        model.parameters().zero_grad();
+        let out = forward(&model.blocks[0], &x, &plan, true).unwrap().unwrap();
+        backward(&out.square().sum(Kind::Float)).unwrap();
+        model.parameters().iter().map(|p| p.tensor.grad()).collect::<Vec<_>>()
+    };
+    let (without, with) = (grads(false), grads(true));
+    let names = model.parameters().iter().map(|p| p.name.clone());
+    for (name, (without, with)) in names.zip(without.iter().zip(&with)) {
+        let is_frozen = name == "layers.0.ffn.fc1.weight";
+        assert_eq!(without.defined(), with.defined() && !is_frozen, "{name}");
+        assert!(!without.defined() || without.equal(with), "{name}");
+    }
 }
 
 #[test]

@@ -155,7 +155,8 @@ fn mistakes_in_a_claim_are_refused_by_name() {
     );
     check_tuned_refused(
         &["claims.resolution-predicts-loss.a.series=pearson"],
-        "claim `resolution-predicts-loss`: `all-arms` has one series, `spearman/resolution-added-loss`, got `pearson`",
+        "claim `resolution-predicts-loss`: `all-arms` has the series \
+         `spearman/resolution-added-loss` and `spearman/resolution-added-loss-within-length`, got `pearson`",
     );
     check_tuned_refused(
         &["evaluation.resolution_ratios=[1]"],

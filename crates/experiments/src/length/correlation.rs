@@ -1,13 +1,18 @@
-//! Whether attention resolution predicts what reading further costs: a rank correlation over arms, masks and lengths,
-//! one a seed.
+//! Whether attention resolution predicts what reading further costs: rank correlations, one a seed.
 //!
 //! What is correlated: attention resolution at a length under a mask, and the loss at that length under that mask
-//! minus the causal loss at the training length, for every length beyond the training length. The seeds of an arm are
-//! alike, so that noise between seeds says little about other arms; a claim on this correlation therefore has to hold
-//! over arms as well: its interval is the wider of Student's over seeds and the jackknife over arms.
+//! minus the causal loss at the training length, for every length beyond the training length. Two questions are asked:
+//!
+//! - pooled, over arms, masks and lengths together: do the two go together at all? Both follow length and mask, so they
+//!   may do so though resolution says nothing about an arm;
+//! - within one length and one mask, the mean over those: does the arm with the lower resolution pay more?
+//!
+//! The seeds of an arm are alike, so that noise between seeds says little about other arms; a claim on a correlation
+//! therefore has to hold over arms as well: its interval is the wider of Student's over seeds and the jackknife over
+//! arms.
 
 use anyhow::{Result, bail};
-use forerun_runs::stats::{Interval, jackknife_correlation, spearman};
+use forerun_runs::stats::{self, Interval, jackknife_correlation, spearman};
 use forerun_runs::verdict::{Direction, Judgement, Verdict};
 
 use super::{LengthConfig, SERIES};
@@ -16,12 +21,29 @@ use crate::outcome::Curve;
 
 /// What a measure calls all arms together.
 pub(super) const ALL_ARMS: &str = "all-arms";
-/// Spearman's rank correlation, one number a seed.
-const CORRELATION: &str = "spearman/resolution-added-loss";
+/// Spearman's rank correlations, one number a seed each.
+const CORRELATIONS: [(&str, Ranked); 2] = [
+    ("spearman/resolution-added-loss", Ranked::Pooled),
+    ("spearman/resolution-added-loss-within-length", Ranked::WithinLength),
+];
 /// Fewer observations have no rank correlation to speak of.
 const LEAST: usize = 4;
 /// Fewer arms cannot be left out in turn.
 const LEAST_ARMS: usize = 3;
+
+/// What is ranked together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ranked {
+    /// All arms, masks and lengths.
+    Pooled,
+    /// The arms at one length under one mask; the mean of all such correlations.
+    WithinLength,
+}
+
+/// The correlation of this name.
+fn ranked(series: &str) -> Option<Ranked> {
+    CORRELATIONS.iter().find(|(name, _)| *name == series).map(|found| found.1)
+}
 
 /// One arm, mask, length and seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,8 +64,9 @@ pub(super) struct Observation {
 /// A claim that names [`ALL_ARMS`].
 pub(super) fn validate(body: &LengthConfig, measure: &Measure) -> Result<()> {
     let Measure { arm, series, at, .. } = measure;
-    if series != CORRELATION {
-        bail!("`{arm}` has one series, `{CORRELATION}`, got `{series}`");
+    if ranked(series).is_none() {
+        let [(pooled, _), (within, _)] = CORRELATIONS;
+        bail!("`{arm}` has the series `{pooled}` and `{within}`, got `{series}`");
     }
     if *at != 1.0 {
         bail!("`{arm}` is measured at 1 (all lengths are in it), got {at}");
@@ -94,38 +117,61 @@ pub(super) fn observations(body: &LengthConfig, curves: &[Curve]) -> Vec<Observa
 }
 
 /// The rank correlation of one seed, without one arm if `left_out` names it.
-fn correlation(observations: &[Observation], seed: u64, left_out: Option<usize>) -> Option<f64> {
-    let (x, y): (Vec<f64>, Vec<f64>) = observations
+fn correlation(
+    observations: &[Observation],
+    ranked: Ranked,
+    seed: u64,
+    left_out: Option<usize>,
+) -> Option<f64> {
+    let seen: Vec<&Observation> = observations
         .iter()
         .filter(|seen| seen.seed == seed && Some(seen.arm) != left_out)
-        .map(|seen| (seen.resolution, seen.added_loss))
-        .unzip();
-    if x.len() < LEAST { None } else { spearman(&x, &y).ok().flatten() }
+        .collect();
+    if ranked == Ranked::Pooled {
+        return rank_correlation(&seen, LEAST);
+    }
+    let mut strata: Vec<(usize, f64)> = seen.iter().map(|seen| (seen.mask, seen.length)).collect();
+    strata.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    strata.dedup();
+    let within = |&stratum: &(usize, f64)| {
+        let alike = seen.iter().copied().filter(|seen| (seen.mask, seen.length) == stratum);
+        rank_correlation(&alike.collect::<Vec<_>>(), LEAST_ARMS)
+    };
+    let each: Vec<f64> = strata.iter().map(within).collect::<Option<_>>()?;
+    (!each.is_empty()).then(|| stats::mean(&each))
 }
 
-/// The correlation as a series that claims may name.
+fn rank_correlation(seen: &[&Observation], least: usize) -> Option<f64> {
+    let (x, y): (Vec<f64>, Vec<f64>) =
+        seen.iter().map(|seen| (seen.resolution, seen.added_loss)).unzip();
+    if x.len() < least { None } else { spearman(&x, &y).ok().flatten() }
+}
+
+/// The correlations as series that claims may name.
 pub(crate) fn derived(
     experiment: &Experiment,
     body: &LengthConfig,
     curves: &[Curve],
 ) -> Vec<Curve> {
     let observations = observations(body, curves);
-    let one = |seed| Curve {
+    let one = |(name, ranked): (&str, Ranked), seed| Curve {
         arm: ALL_ARMS.to_owned(),
         seed,
-        series: CORRELATION.to_owned(),
+        series: name.to_owned(),
         points: vec![(
             body.training_length() as f64,
-            correlation(&observations, seed, None).unwrap_or(f64::NAN),
+            correlation(&observations, ranked, seed, None).unwrap_or(f64::NAN),
         )],
     };
-    (0..experiment.seeds).map(one).collect()
+    let seeds = 0..experiment.seeds;
+    seeds.flat_map(|seed| CORRELATIONS.map(|correlation| one(correlation, seed))).collect()
 }
 
 /// Arms that have observations, and where the mean correlation over seeds lies, given that they are a sample of arms;
 /// no interval if one of them carries it.
 fn interval_over_arms(
     observations: &[Observation],
+    ranked: Ranked,
     confidence: f64,
 ) -> Result<(usize, Option<Interval>)> {
     let distinct = |values: Vec<u64>| {
@@ -136,9 +182,9 @@ fn interval_over_arms(
     let arms = distinct(observations.iter().map(|seen| seen.arm as u64).collect());
     let mean = |left_out: Option<usize>| {
         let left_out = left_out.map(|index| arms[index] as usize);
-        let each = seeds.iter().map(|&seed| correlation(observations, seed, left_out));
+        let each = seeds.iter().map(|&seed| correlation(observations, ranked, seed, left_out));
         let each: Vec<f64> = each.collect::<Option<_>>()?;
-        (!each.is_empty()).then(|| each.iter().sum::<f64>() / each.len() as f64)
+        (!each.is_empty()).then(|| stats::mean(&each))
     };
     if arms.len() < LEAST_ARMS {
         return Ok((arms.len(), None));
@@ -153,12 +199,12 @@ pub(crate) fn reconsider(
     curves: &[Curve],
     judgement: Judgement,
 ) -> Result<Judgement> {
-    let enough = claim.a.arm == ALL_ARMS && judgement.n_seeds >= claim.rule.min_seeds;
-    let Some(effect) = judgement.effect.filter(|_| enough) else { return Ok(judgement) };
+    let ranked = ranked(&claim.a.series).filter(|_| judgement.n_seeds >= claim.rule.min_seeds);
+    let (Some(ranked), Some(effect)) = (ranked, judgement.effect) else { return Ok(judgement) };
     // Ranks may agree exactly in all seeds; then the arms alone decide.
     let over_seeds = judgement.interval.unwrap_or(Interval { low: effect, high: effect });
     let seen = observations(body, curves);
-    let (n_arms, over_arms) = interval_over_arms(&seen, claim.rule.confidence)?;
+    let (n_arms, over_arms) = interval_over_arms(&seen, ranked, claim.rule.confidence)?;
     let Some(over_arms) = over_arms else {
         let reason = format!(
             "{n_arms} arms were measured, and without one of them there is no correlation to speak of; {}",

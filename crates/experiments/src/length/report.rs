@@ -9,11 +9,12 @@ mod words;
 use anyhow::Result;
 use forerun_runs::recommendation::Recommendation;
 use forerun_runs::report::{Block, KeyNumber, Report, Sample};
+use forerun_runs::stats::Interval;
 use serde_json::json;
 
 use super::correlation::ALL_ARMS;
 use super::{Arm, LengthConfig};
-use crate::config::{Claim, Scale};
+use crate::config::Claim;
 use crate::outcome::Outcome;
 use crate::plan::quantity;
 use crate::report_parts::{self, Mean, provenance};
@@ -50,23 +51,19 @@ impl Findings<'_> {
         self.body.evaluation.resolution_ratios.iter().map(|ratio| ratio * self.seq_len()).collect()
     }
 
-    /// The values of a series at a length, of the first `n_seeds` seeds that have one.
+    /// The values of a series at a length, those of the first `n_seeds` seeds in their order; NaN where there is none.
     fn losses(&self, arm: &str, series: &str, length: i64, n_seeds: u64) -> Vec<f64> {
         let of_seed = |seed| {
             let curve = self.outcome.of(arm, series).find(|curve| curve.seed == seed)?;
             curve.points.iter().find(|point| point.0 == length as f64).map(|point| point.1)
         };
-        (0..n_seeds).filter_map(of_seed).collect()
+        (0..n_seeds).map(|seed| of_seed(seed).unwrap_or(f64::NAN)).collect()
     }
 
-    /// Each seed's loss at a length minus its own causal loss at the training length; empty unless all are numbers.
-    fn added(&self, arm: &str, mask: &str, length: i64) -> Vec<f64> {
-        let n_seeds = self.outcome.experiment.seeds;
+    /// Each seed's loss at a length minus its own causal loss at the training length; NaN where one is missing.
+    fn added(&self, arm: &str, mask: &str, length: i64, n_seeds: u64) -> Vec<f64> {
         let near = self.losses(arm, "nll/causal", self.seq_len(), n_seeds);
         let far = self.losses(arm, &format!("nll/{mask}"), length, n_seeds);
-        if near.len() != far.len() {
-            return Vec::new();
-        }
         far.iter().zip(&near).map(|(far, near)| far - near).collect()
     }
 
@@ -98,11 +95,8 @@ impl Findings<'_> {
 
     /// The losses at the longest length, one a seed.
     fn last_losses(&self, arm: &Arm, mask: &str) -> Vec<f64> {
-        let columns = self.outcome.by_x(&arm.name, &format!("nll/{mask}"));
-        columns
-            .into_iter()
-            .find(|column| column.0 == self.longest() as f64)
-            .map_or_else(Vec::new, |column| column.1)
+        let n_seeds = self.outcome.experiment.seeds;
+        self.losses(&arm.name, &format!("nll/{mask}"), self.longest(), n_seeds)
     }
 
     /// The second best arm and mask, and by how much its loss is higher, paired by seed.
@@ -115,8 +109,7 @@ impl Findings<'_> {
                 let losses = self.last_losses(arm, mask.0);
                 let differences: Vec<f64> =
                     losses.iter().zip(&winner).map(|(other, best)| other - best).collect();
-                let sound = losses.len() == winner.len()
-                    && differences.iter().all(|value| value.is_finite());
+                let sound = differences.iter().all(|value| value.is_finite());
                 sound.then(|| (format!("{}, {}", arm.label, mask.1), Mean::of(&differences)))
             })
             .min_by(|a, b| a.1.value.total_cmp(&b.1.value))
@@ -135,10 +128,8 @@ impl Findings<'_> {
 pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Recommendation> {
     let findings = Findings { outcome, body };
     let experiment = &outcome.experiment;
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2);
     let Some((arm, (mask, mask_label), loss)) = findings.best() else { return Vec::new() };
-    if experiment.scale == Scale::Smoke || experiment.seeds < needed {
+    if !report_parts::can_recommend(experiment) {
         return Vec::new();
     }
     let (length, seq_len) = (findings.longest(), findings.seq_len());
@@ -153,7 +144,8 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Reco
         words::learning_rates(&findings),
     ];
     if let Some((next, difference)) = findings.runner_up(arm, mask) {
-        let (low, high) = (difference.low.unwrap_or(f64::NAN), difference.high.unwrap_or(f64::NAN));
+        let Interval { low, high } =
+            difference.interval.unwrap_or(Interval { low: f64::NAN, high: f64::NAN });
         basis.push_str(&format!(
             "; {:.3} nats [{low:.3}, {high:.3}] below the next best, {next}",
             difference.value
@@ -166,7 +158,7 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &LengthConfig) -> Vec<Reco
         setting: format!("model and attention beyond {seq_len} tokens"),
         value: json!(format!("{}, {mask_label}", arm.label)),
         unit: None,
-        interval: None, // the value is not a number; the interval of the difference stands in the basis
+        interval: None, // a name has none; that of the difference, in nats per token, stands in the basis
         basis,
         caveats,
     }]
@@ -215,7 +207,7 @@ pub(crate) fn report(outcome: &Outcome, body: &LengthConfig) -> Result<Report> {
     blocks.push(heading("What this does not show"));
     blocks.extend(words::caveats(&findings).into_iter().map(Block::Caveat));
     blocks.push(heading("What to try next"));
-    blocks.extend(words::next_steps(experiment));
+    blocks.extend(report_parts::next_steps(experiment, &words::NEXT_STEPS));
     blocks.push(heading("How it was made"));
     blocks.extend(provenance(outcome));
     Ok(Report { title: experiment.title.clone(), summary: words::summary(&findings), blocks })

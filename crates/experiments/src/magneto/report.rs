@@ -7,22 +7,19 @@ mod words;
 
 use anyhow::Result;
 use forerun_runs::recommendation::Recommendation;
-use forerun_runs::report::{Block, Claim, Command, KeyNumber, KeyValues, Report};
+use forerun_runs::report::{Block, KeyNumber, Report};
 use forerun_runs::stats;
 use serde_json::json;
 
 use super::{Arm, MagnetoConfig};
-use crate::config::Scale;
 use crate::outcome::Outcome;
 use crate::plan::counted;
-use findings::{Findings, Mean};
+use crate::report_parts::{self, Mean, provenance};
+use findings::Findings;
 
 /// What to set, if the run found out: nothing at the smoke scale, nor from fewer seeds than the claims ask for.
 pub(crate) fn recommendation(outcome: &Outcome, body: &MagnetoConfig) -> Vec<Recommendation> {
-    let experiment = &outcome.experiment;
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2);
-    if experiment.scale == Scale::Smoke || experiment.seeds < needed {
+    if !report_parts::can_recommend(&outcome.experiment) {
         return Vec::new();
     }
     let findings = Findings::new(outcome, body);
@@ -38,7 +35,7 @@ fn placement(findings: &Findings<'_>) -> Option<Recommendation> {
     let depth = findings.body.deepest();
     let (winner, losses) = findings.winner(depth)?;
     let mut basis = format!(
-        "lowest loss of all at {depth} layers, each at its best learning rate: {:.3} nats per token, mean of {}",
+        "lowest loss of all at {depth} layers, each at the learning rate that is best on the other seeds: {:.3} nats per token, mean of {}",
         stats::mean(&losses),
         counted(findings.outcome.experiment.seeds, "seed")
     );
@@ -72,16 +69,20 @@ fn largest_rate(findings: &Findings<'_>, arm: &Arm, depth: i64) -> Option<Recomm
         caveats
             .push("it still trains at the end of the grid: the true one may be larger".to_owned());
     }
-    let best = findings.best_rates(arm, depth);
+    let best = match findings.best_rates(arm, depth).as_slice() {
+        [] => String::new(),
+        rates => {
+            format!("the best is about {}; ", words::rate_in_words(Mean::geometric(rates).value))
+        }
+    };
     Some(Recommendation {
         setting: format!("optimiser.lr of {} at {depth} layers, at most", arm.label),
         value: json!(rate),
         unit: None,
         interval: findings.border(arm, depth),
         basis: format!(
-            "the largest of the grid that trains at every one of {seeds}, with every smaller one down to the best, {}; the \
-             interval is where the border between training and failing lies",
-            words::rate_in_words(Mean::geometric(&best).value)
+            "the largest of the grid that trains at every one of {seeds}; {best}the interval is where the border between \
+             training and failing lies, the step of the grid included"
         ),
         caveats,
     })
@@ -97,7 +98,8 @@ pub(crate) fn report(outcome: &Outcome, body: &MagnetoConfig) -> Result<Report> 
     heading(&mut blocks, "What was seen");
     blocks.push(Block::List(words::what_was_seen(&findings)));
     heading(&mut blocks, "Claims");
-    blocks.push(Block::Verdicts(claims(outcome)));
+    blocks
+        .push(Block::Verdicts(report_parts::claims(outcome, |claim| words::unit(&claim.a.series))));
     let recommendations = recommendation(outcome, body);
     if !recommendations.is_empty() {
         heading(&mut blocks, "What to set");
@@ -125,7 +127,7 @@ pub(crate) fn report(outcome: &Outcome, body: &MagnetoConfig) -> Result<Report> 
     heading(&mut blocks, "What this does not show");
     blocks.extend(words::caveats(&findings).into_iter().map(Block::Caveat));
     heading(&mut blocks, "What to try next");
-    blocks.extend(words::next_steps(&outcome.experiment));
+    blocks.extend(report_parts::next_steps(&outcome.experiment, &words::NEXT_STEPS));
     heading(&mut blocks, "How it was made");
     blocks.extend(provenance(outcome));
     let title = outcome.experiment.title.clone();
@@ -153,53 +155,4 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         add(value, "", format!("{}: largest learning rate that trains {depth} layers", arm.label));
     }
     numbers
-}
-
-fn claims(outcome: &Outcome) -> Vec<Claim> {
-    let rules = outcome.experiment.claims.iter();
-    rules
-        .filter_map(|claim| {
-            let verdict = outcome.verdicts.iter().find(|verdict| verdict.name == claim.name)?;
-            Some(Claim {
-                text: claim.statement.clone(),
-                unit: words::unit(&claim.a.series).to_owned(),
-                rule: claim.rule.clone(),
-                judgement: verdict.judgement.clone(),
-            })
-        })
-        .collect()
-}
-
-fn provenance(outcome: &Outcome) -> Vec<Block> {
-    let (experiment, manifest) = (&outcome.experiment, &outcome.manifest);
-    let or_unknown = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
-    let commit = manifest.code.commit.as_deref().map_or("none".to_owned(), |commit| {
-        let dirty = if manifest.code.dirty == Some(true) { " and uncommitted changes" } else { "" };
-        format!("{}{dirty}", commit.get(..12).unwrap_or(commit))
-    });
-    let workers = format!("{} of {} thread(s)", manifest.machine.jobs, manifest.machine.threads);
-    let started = manifest.started.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
-    let mut pairs: Vec<(String, String)> = [
-        ("paper", experiment.paper.clone()),
-        ("started", started),
-        ("commit", commit),
-        ("rustc", manifest.code.rustc.clone()),
-        ("libtorch", or_unknown(&manifest.code.libtorch)),
-        ("processor", or_unknown(&manifest.machine.processor)),
-        ("device", manifest.machine.device.clone()),
-        ("workers", workers),
-        ("root seed", experiment.root_seed.to_string()),
-        ("configuration", format!("sha256 {}", manifest.config_sha256)),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    for input in &manifest.inputs {
-        pairs.push((input.role.clone(), format!("{} (sha256 {})", input.path, input.sha256)));
-    }
-    let again =
-        Command { label: "Run it again".to_owned(), lines: vec![words::command(experiment)] };
-    vec![
-        Block::Command(again),
-        Block::KeyValues(KeyValues { caption: "Manifest".to_owned(), pairs }),
-    ]
 }

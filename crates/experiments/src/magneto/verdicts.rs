@@ -1,6 +1,7 @@
 //! The series that claims are about, made from what was measured, and what their rules cannot see.
 
 use anyhow::Result;
+use forerun_runs::results::Row;
 use forerun_runs::verdict::{Direction, Judgement, Verdict};
 
 use super::MagnetoConfig;
@@ -9,13 +10,15 @@ use crate::config::{Claim, Experiment, Measure};
 use crate::outcome::Curve;
 
 /// What a claim may name, and whether it has one value for each depth of the grid.
-pub(super) const SERIES: [(&str, bool); 6] = [
+pub(super) const SERIES: [(&str, bool); 8] = [
     (LARGEST, true),
     ("best-loss", true),
     ("share-that-trains", true),
     ("fails-alone", true),
     ("update-slope/sgd", false),
     ("update-slope/adamw", false),
+    ("update-slope-deep/sgd", false),
+    ("update-slope-deep/adamw", false),
 ];
 
 /// Logarithm to base 2 of the largest learning rate that trains.
@@ -24,18 +27,21 @@ const LARGEST: &str = "largest-lr";
 /// Of every arm and seed, by depth:
 ///
 /// - `largest-lr`: see [`Largest`], in octaves above 1; no value if no rate trains;
-/// - `best-loss`: lowest final loss over the learning rates, nats per token;
+/// - `best-loss`: final loss at the learning rate that is best on the other seeds, nats per token;
 /// - `share-that-trains`: of the learning rates;
 /// - `fails-alone`: by how much the arm misses the loss that counts as trained, or, if that is less, by how much the
 ///   worst of the other arms keeps it: positive if the arm fails at every rate and every other arm trains at one.
 ///
-/// And at 0, `update-slope/…`: slope of the logarithm of an update's size over that of the depth.
+/// None has a value where a training is missing. And at 0, `update-slope/…`: slope of the logarithm of an update's size
+/// over that of the depth; `update-slope-deep/…`: over the deeper half of the depths, where what is peculiar to few
+/// layers has died away.
 pub(crate) fn derived(
     experiment: &Experiment,
     body: &MagnetoConfig,
+    rows: &[Row],
     curves: &[Curve],
 ) -> Vec<Curve> {
-    let grid = Grid::new(body, curves);
+    let grid = Grid::new(body, rows);
     let mut derived = Vec::new();
     for arm in &body.arms {
         for seed in 0..experiment.seeds {
@@ -54,12 +60,17 @@ pub(crate) fn derived(
             let octaves =
                 |depth| grid.largest(name, depth, seed).rate().map_or(f64::NAN, f64::log2);
             add(LARGEST, by_depth(&octaves));
-            add("best-loss", by_depth(&|depth| grid.best(name, depth, seed)));
+            let best = |depth| grid.best(name, depth, seed).map_or(f64::NAN, |best| best.1);
+            add("best-loss", by_depth(&best));
             add("share-that-trains", by_depth(&|depth| grid.share_that_trains(name, depth, seed)));
             add("fails-alone", by_depth(&|depth| fails_alone(body, &grid, name, depth, seed)));
             for step in ["sgd", "adamw"] {
-                let slope = slope_of(curves, name, &format!("update/{step}"), seed);
-                add(&format!("update-slope/{step}"), vec![(0.0, slope)]);
+                let sizes = sizes(curves, name, &format!("update/{step}"), seed);
+                add(&format!("update-slope/{step}"), vec![(0.0, log_slope(sizes))]);
+                add(
+                    &format!("update-slope-deep/{step}"),
+                    vec![(0.0, log_slope(deeper_half(sizes)))],
+                );
             }
         }
     }
@@ -70,16 +81,22 @@ fn fails_alone(body: &MagnetoConfig, grid: &Grid<'_>, arm: &str, depth: i64, see
     let others = body.arms.iter().filter(|other| other.name != arm);
     others.fold(grid.miss(arm, depth, seed), |least, other| {
         let kept = -grid.miss(&other.name, depth, seed);
-        if least <= kept { least } else { kept } // NaN stays NaN
+        if least.is_nan() || least <= kept { least } else { kept } // NaN on either side stays
     })
 }
 
-/// The slope of an arm's series over depth, both as logarithms; NaN if it was not measured.
-fn slope_of(curves: &[Curve], arm: &str, series: &str, seed: u64) -> f64 {
+/// An arm's series over depth; empty if it was not measured.
+fn sizes<'a>(curves: &'a [Curve], arm: &str, series: &str, seed: u64) -> &'a [(f64, f64)] {
     let here = |curve: &&Curve| {
         (curve.arm.as_str(), curve.series.as_str(), curve.seed) == (arm, series, seed)
     };
-    curves.iter().find(here).map_or(f64::NAN, |curve| log_slope(&curve.points))
+    curves.iter().find(here).map_or(&[], |curve| &curve.points)
+}
+
+/// The deeper half of points that ascend in depth, the middle one with it; both of two.
+pub(super) fn deeper_half<T>(points: &[T]) -> &[T] {
+    let n_left_out = (points.len() / 2).min(points.len().saturating_sub(2));
+    &points[n_left_out..]
 }
 
 /// Least squares of ln y over ln x; NaN for fewer than two points or a value that has no logarithm.
@@ -100,10 +117,10 @@ pub(super) fn log_slope(points: &[(f64, f64)]) -> f64 {
 pub(crate) fn reconsider(
     body: &MagnetoConfig,
     claim: &Claim,
-    curves: &[Curve],
+    rows: &[Row],
     judgement: Judgement,
 ) -> Result<Judgement> {
-    let grid = Grid::new(body, curves);
+    let grid = Grid::new(body, rows);
     let cut = |measure: &Measure| {
         measure.series == LARGEST
             && grid.seeds().into_iter().any(|seed| {

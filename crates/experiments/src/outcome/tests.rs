@@ -23,7 +23,7 @@ fn measured(values: &[(Option<f64>, Option<f64>)]) -> Vec<Curve> {
 fn check(values: &[(Option<f64>, Option<f64>)], verdict: &str) {
     let experiment = experiment(values.len() as u64);
     let claim = experiment.claims.iter().find(|claim| claim.name == "rope-degrades").unwrap();
-    let judged = judge_one(&experiment, claim, &measured(values)).unwrap();
+    let judged = judge_one(&experiment, claim, &[], &measured(values)).unwrap();
     assert_eq!(judged.judgement.verdict.to_string(), verdict, "{}", judged.judgement.reason);
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use forerun_runs::results::read_results;
 use serde_json::Value;
 
+use crate::browser::check_page;
 use crate::program::{Place, children};
 
 const SMOKE: &[&str] = &["run", "magneto-stability", "--scale", "smoke"];
@@ -21,7 +22,7 @@ fn a_smoke_run_trains_every_place_of_the_grid_and_says_what_it_saw() {
     let of = |step: &str| rows.iter().filter(|row| row["step"] == step).count();
     assert_eq!((of("train"), of("update"), of("count")), (5 * 2 * 3, 5, 1)); // arms, depths, rates
     let unigram = rows.iter().find_map(|row| row.get("unigram_loss")?.as_f64()).unwrap();
-    assert!((2.9..3.3).contains(&unigram), "English letters: {unigram}");
+    assert!((2.9..3.3).contains(&unigram), "English bytes: {unigram}");
 
     let points = read_results(&run.join("series.parquet")).unwrap();
     let sizes: Vec<f64> = points
@@ -43,6 +44,7 @@ fn a_smoke_run_trains_every_place_of_the_grid_and_says_what_it_saw() {
         assert!(report.contains(part), "{part}");
     }
     assert!(report.contains("smoke scale"), "{report}");
+    check_page(&run.join("report.html"), "Magneto: stability in depth and learning rate", 7);
 }
 
 #[test]

@@ -139,6 +139,17 @@ fn list_and_plan_fit_80_columns_and_compute_nothing() {
 }
 
 #[test]
+fn a_run_whose_reader_goes_away_goes_on() {
+    let place = Place::new();
+    let mut child = place.start(SMOKE);
+    drop(child.stderr.take()); // as `2>&1 | head` does
+    assert!(child.wait().unwrap().success());
+    let run = place.only_run("quickstart");
+    assert!(run.join("DONE").is_file());
+    assert!(fs::read_to_string(run.join("log.txt")).unwrap().contains("done"));
+}
+
+#[test]
 fn a_diverged_training_is_a_result() {
     let place = Place::new();
     let arguments = [SMOKE, &["--set", "arms.rope.training.max_loss=0.1"]].concat();

@@ -79,7 +79,7 @@ fn a_smoke_run_tunes_trains_sweeps_and_reports() {
     let verdicts = fs::read_to_string(run.join("verdict.json")).unwrap();
     assert_eq!(
         verdicts.matches("\"inconclusive\"").count(),
-        7,
+        11,
         "one seed shows nothing: {verdicts}"
     );
     let again = String::from_utf8(place.output(SMOKE).stderr).unwrap();

@@ -127,6 +127,7 @@ fn heat_table(map: &HeatMap) -> Table {
         let cells = map.cells.get(i).map_or(&[][..], Vec::as_slice).iter().map(|cell| match cell {
             HeatCell::Missing => Cell::Empty,
             HeatCell::Value(v) => value(*v, None, None),
+            HeatCell::Count(n) => Cell::from(*n),
             HeatCell::Text(word) => Cell::from(word.clone()),
         });
         std::iter::once(name).chain(cells).collect()

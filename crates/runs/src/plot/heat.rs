@@ -6,6 +6,9 @@ use super::svg::{Area, Svg, number};
 use super::{Axis, HeatCell, HeatMap, Size, palette};
 use crate::number::{significant, typographic};
 
+/// From one line of a word to the next.
+const LINE: f64 = 14.0;
+
 /// Measures of one drawing.
 struct Layout {
     area: Area,
@@ -75,24 +78,33 @@ impl Layout {
                 return;
             }
             HeatCell::Value(value) if value.is_finite() => {
-                let (colour, is_dark) = palette::heat(self.domain.clamped(*value).unwrap_or(0.0));
-                let text = typographic(&significant(*value, 4));
-                svg.titled_rect("cell", Some(&colour), area, &format!("{place}: {text}"));
-                let class = if is_dark { "on-dark middle" } else { "on-light middle" };
-                let fitting = [4, 3, 2].map(|digits| typographic(&significant(*value, digits)));
-                if let Some(text) = fitting.iter().find(|t| width(t, SMALL) <= area.width - 6.0) {
-                    svg.text(class, center(area).0, center(area).1 + 4.0, text);
-                }
-                return;
+                let texts = [4, 3, 2].map(|digits| typographic(&significant(*value, digits)));
+                return self.draw_number(svg, area, *value, &texts, place);
+            }
+            HeatCell::Count(count) => {
+                return self.draw_number(svg, area, *count as f64, &[count.to_string()], place);
             }
             HeatCell::Value(_) => "diverged",
             HeatCell::Text(word) => word,
         };
         svg.titled_rect("cell word", None, area, &format!("{place}: {word}"));
-        if width(word, SMALL) <= area.width - 4.0 {
-            svg.text("tick middle", center(area).0, center(area).1 + 4.0, word);
-        } else {
-            svg.path("hatch", &hatch(area), "");
+        let Some(lines) = fitting(word, (area.width, area.height)) else {
+            return svg.path("hatch", &hatch(area), "");
+        };
+        let first = center(area).1 + 4.0 - LINE * (lines.len() - 1) as f64 / 2.0;
+        for (i, line) in lines.iter().enumerate() {
+            svg.text("tick middle", center(area).0, first + LINE * i as f64, line);
+        }
+    }
+
+    /// In the colour of `value`, with the first of `texts` that has room.
+    fn draw_number(&self, svg: &mut Svg, area: Area, value: f64, texts: &[String], place: &str) {
+        let (colour, is_dark) = palette::heat(self.domain.clamped(value).unwrap_or(0.0));
+        let full = texts.first().map_or("", String::as_str);
+        svg.titled_rect("cell", Some(&colour), area, &format!("{place}: {full}"));
+        let class = if is_dark { "on-dark middle" } else { "on-light middle" };
+        if let Some(text) = texts.iter().find(|t| width(t, SMALL) <= area.width - 6.0) {
+            svg.text(class, center(area).0, center(area).1 + 4.0, text);
         }
     }
 
@@ -123,12 +135,15 @@ impl Layout {
         });
         let left = self.area.left;
         let sample = |y: f64| Area { left, top: y - 11.0, width: 22.0, height: 14.0 };
-        if has_hatch(plot, self.cell.0) {
+        let words = hatch_words(plot, self.cell);
+        if !words.is_empty() {
             y += 6.0;
             svg.rect("word", sample(y));
             svg.path("hatch", &hatch(sample(y)), "");
-            svg.text("note", left + 30.0, y, &hatch_words(plot));
-            y += 15.0;
+            for line in wrap(&words, SMALL, self.area.width.max(120.0) - 30.0, 4) {
+                svg.text("note", left + 30.0, y, &line);
+                y += 15.0;
+            }
         }
         if missing {
             y += 6.0;
@@ -168,6 +183,7 @@ fn draw_scale(svg: &mut Svg, domain: &Domain, label: &str, size: Size) -> f64 {
 fn domain(plot: &HeatMap) -> Domain {
     let values = plot.cells.iter().flatten().filter_map(|cell| match cell {
         HeatCell::Value(value) => Some(*value),
+        HeatCell::Count(count) => Some(*count as f64),
         _ => None,
     });
     let values: Vec<f64> =
@@ -193,15 +209,19 @@ fn word(cell: &HeatCell) -> Option<&str> {
     }
 }
 
-fn has_hatch(plot: &HeatMap, cell_width: f64) -> bool {
-    plot.cells.iter().flatten().filter_map(word).any(|w| width(w, SMALL) > cell_width - 4.0)
+/// The lines on which `word` has room in a cell of this width and height; none if it has not.
+fn fitting(word: &str, (width, height): (f64, f64)) -> Option<Vec<String>> {
+    let lines = wrap(word, SMALL, width - 4.0, (height / LINE) as usize);
+    (lines.join(" ") == word).then_some(lines) // what is too long was cut
 }
 
-/// The different words of the map, for the key of the hatching.
-fn hatch_words(plot: &HeatMap) -> String {
+/// The different words that have no room in their cells, for the key of the hatching.
+fn hatch_words(plot: &HeatMap, cell: (f64, f64)) -> String {
     let words: std::collections::BTreeSet<&str> =
         plot.cells.iter().flatten().filter_map(word).collect();
-    words.into_iter().collect::<Vec<_>>().join(" or ")
+    let hatched: Vec<&str> =
+        words.into_iter().filter(|word| fitting(word, cell).is_none()).collect();
+    hatched.join(" or ")
 }
 
 fn center(area: Area) -> (f64, f64) {

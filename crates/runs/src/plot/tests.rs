@@ -146,6 +146,20 @@ fn a_heat_map_says_which_cells_diverged_or_are_missing() {
     assert_eq!(count(&svg, "class=\"best\""), 1);
 }
 
+#[test]
+fn a_word_that_is_wider_than_its_cell_stands_on_two_lines() {
+    let drawn = |n_columns: usize| {
+        let cells = vec![vec![HeatCell::Text("3 of 4 diverged".to_owned()); n_columns]];
+        let columns = vec!["0.001".to_owned(); n_columns];
+        let map = HeatMap { columns, rows: vec!["Sub-LN".to_owned()], cells, ..HeatMap::default() };
+        Figure::new("map", Plot::Heat(map)).to_fragment(Size::Wide)
+    };
+    let svg = drawn(10);
+    assert!(svg.contains(">3 of 4</text>") && svg.contains(">diverged</text>"), "{svg}");
+    assert!(!svg.contains("hatch"), "{svg}");
+    assert!(drawn(60).contains("hatch"), "no room");
+}
+
 fn any_series() -> impl Strategy<Value = Series> {
     let y = prop_oneof![4 => -50.0..50.0, 1 => Just(f64::NAN), 1 => Just(f64::INFINITY), 1 => any::<f64>()];
     let point = (-1e3..1e3, y, 0.0..5.0, any::<bool>()).prop_map(|(x, y, by, with)| {

@@ -136,7 +136,31 @@ pub fn activation_backward_into(
     sums: &ActivationSums<'_>,
 ) -> Result<()> {
     by_kind!("u", middle.u, U => by_kind!("da", da, A =>
-        backward::<A, U>(da, middle, stats, du, d_gate, sums)))
+        backward::<A, U>((da, After::Kept), middle, stats, du, d_gate, sums)))
+}
+
+/// As [`activation_backward_into`], and puts the activation in the place of `da`: computed on the way, for the product
+/// that gives the second matrix's gradient.
+///
+/// # Errors
+/// As for every kernel, see the [module](self::super).
+pub fn activation_backward_swap(
+    da: &Tensor,
+    middle: &Middle<'_>,
+    stats: Option<&Tensor>,
+    du: &Tensor,
+    d_gate: Option<&Tensor>,
+    sums: &ActivationSums<'_>,
+) -> Result<()> {
+    by_kind!("u", middle.u, U => by_kind!("da", da, A =>
+        backward::<A, U>((da, After::Activation), middle, stats, du, d_gate, sums)))
+}
+
+/// What is in `da` after the backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Kept,
+    Activation,
 }
 
 /// What of a [`Middle`] is not a row.

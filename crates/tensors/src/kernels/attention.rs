@@ -7,10 +7,14 @@
 //!
 //! What FlashAttention (Dao et al. 2022, arXiv:2205.14135) does for long sequences on a GPU is here arranged for short ones on a CPU: a block
 //! of queries sees its keys at once, so that no running maximum is needed.
+//!
+//! A token that is not a number, or infinite, reaches no query before it. Backwards it may reach any token of its sequence.
 
 mod backward;
 mod forward;
 mod heads;
+#[cfg(target_arch = "x86_64")]
+mod narrow;
 mod tile;
 
 use tch::{Device, Kind, Tensor};

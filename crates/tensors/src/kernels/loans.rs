@@ -19,6 +19,8 @@ pub(super) struct Loans {
     /// Address ranges.
     read: Vec<Range<usize>>,
     written: Vec<Range<usize>>,
+    /// Of the parameters that were lent for reading and have more than one.
+    groups: Option<usize>,
 }
 
 impl Loans {
@@ -75,7 +77,8 @@ impl Loans {
         Ok(RowsMut::new(self.lend_mut(arg, &layout)?, n, width, stride))
     }
 
-    /// A parameter for `shape` = `[rows, channels]`: f32 `[channels]` or `[groups, channels]`.
+    /// A parameter for `shape` = `[rows, channels]`: f32 `[channels]` or `[groups, channels]`, all of one call with the same
+    /// groups.
     pub(super) fn parameter<'a>(
         &mut self,
         arg: &'static str,
@@ -84,11 +87,29 @@ impl Loans {
     ) -> Result<Parameter<&'a [f32]>> {
         let layout = Layout::of(arg, x)?;
         let groups = groups_of(arg, &layout, shape)?;
+        if groups > 1 && groups != *self.groups.get_or_insert(groups) {
+            return Err(other_groups(arg, self.groups, &layout, shape));
+        }
         Ok(Parameter { data: self.lend(arg, &layout)?, groups, width: shape[1] })
     }
 
-    /// As [`Self::parameter`], to be written.
+    /// Sums over rows, like the parameters that were lent before, or one for all groups.
     pub(super) fn parameter_mut<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<Parameter<&'a mut [f32]>> {
+        let layout = Layout::of(arg, x)?;
+        let groups = groups_of(arg, &layout, shape)?;
+        if groups > 1 && Some(groups) != self.groups {
+            return Err(other_groups(arg, self.groups, &layout, shape));
+        }
+        self.sums(arg, x, shape)
+    }
+
+    /// Sums over rows, f32 `[channels]` or `[groups, channels]`.
+    pub(super) fn sums<'a>(
         &mut self,
         arg: &'static str,
         x: &'a Tensor,
@@ -126,8 +147,9 @@ impl Loans {
             return Err(overlap(arg));
         }
         self.read.push(range);
-        // SAFETY: the tensor holds initialised numbers of this type from its first to its last element; the caller ties
-        // 'a to a borrow of the tensor, which keeps them alive, and nothing that this call writes overlaps.
+        // SAFETY: libtorch allocated the elements from the first to the last, and every pattern of bits is a number of this
+        // type, also in memory that nothing has written yet (an output of `empty`); the caller ties 'a to a borrow of
+        // the tensor, which keeps them alive, and nothing that this call writes overlaps.
         Ok(unsafe { from_raw_parts(layout.data.cast::<T>(), layout.extent()) })
     }
 
@@ -142,7 +164,8 @@ impl Loans {
             return Err(overlap(arg));
         }
         self.written.push(range);
-        // SAFETY: as in `lend_as`; nothing else that this call reads or writes overlaps.
+        // SAFETY: as in `lend_as`; nothing else that this call reads or writes overlaps. Rows that lie apart have gaps, which
+        // may belong to another tensor: no kernel touches them, and tensors of one thread are not written by others.
         Ok(unsafe { from_raw_parts_mut(layout.data.cast::<E>(), layout.extent()) })
     }
 }
@@ -197,6 +220,16 @@ fn rows_of(arg: &'static str, layout: &Layout) -> Result<(usize, usize, usize)> 
         (&[n, width], &[stride, last]) if last == 1 || width <= 1 => Ok((n, width, stride)),
         (size, _) => Err(refused(arg, "[rows, channels], each row contiguous".to_owned(), size)),
     }
+}
+
+fn other_groups(
+    arg: &'static str,
+    groups: Option<usize>,
+    layout: &Layout,
+    [_, channels]: [usize; 2],
+) -> Error {
+    let like = groups.map_or(String::new(), |groups| format!(" or [{groups}, {channels}]"));
+    refused(arg, format!("[{channels}]{like}, as the other parameters"), layout.size())
 }
 
 fn groups_of(arg: &'static str, layout: &Layout, [rows, channels]: [usize; 2]) -> Result<usize> {

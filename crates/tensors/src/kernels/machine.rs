@@ -13,7 +13,18 @@ use crate::shim::for_each;
 pub(super) trait Machine: Copy {
     /// Whether `a * b + c` rounds once, in one instruction; otherwise it rounds twice.
     const FUSED: bool;
+
+    /// Proof of an instruction that multiplies pairs of bf16 and adds them in f32.
+    #[cfg(target_arch = "x86_64")]
+    fn dot_pairs() -> Option<DotPairs> {
+        None
+    }
 }
+
+/// That the processor has AVX-512 with its instructions for bf16.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct DotPairs(());
 
 /// What one thread does in one go: some rows, with the parts of the outputs that belong to them.
 pub(super) trait Job: Send {
@@ -52,6 +63,20 @@ struct WithFma;
 #[cfg(target_arch = "x86_64")]
 impl Machine for WithFma {
     const FUSED: bool = true;
+}
+
+/// With fused multiply-add and AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct Wide;
+
+#[cfg(target_arch = "x86_64")]
+impl Machine for Wide {
+    const FUSED: bool = true;
+
+    fn dot_pairs() -> Option<DotPairs> {
+        is_x86_feature_detected!("avx512bf16").then_some(DotPairs(()))
+    }
 }
 
 impl Level {
@@ -110,7 +135,7 @@ fn avx2<J: Job>(job: J) {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 fn avx512<J: Job>(job: J) {
-    job.run::<WithFma>();
+    job.run::<Wide>();
 }
 
 #[cfg(test)]

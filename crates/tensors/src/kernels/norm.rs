@@ -205,7 +205,21 @@ impl<'a> Affine<'a> {
         x: &[X],
         y: &mut [Y],
     ) -> [f32; 2] {
-        let [mean, rstd] = self.stats::<M, X>(x);
+        let stats = self.stats::<M, X>(x);
+        self.again::<M, X, Y>(group, x, &stats, y);
+        stats
+    }
+
+    /// The norm of one row whose stats are known.
+    #[inline(always)]
+    pub(super) fn again<M: Machine, X: Element, Y: Element>(
+        &self,
+        group: usize,
+        x: &[X],
+        stats: &[f32],
+        y: &mut [Y],
+    ) {
+        let (mean, rstd) = (stats[0], stats[1]);
         let n = y.len();
         let (x, weight) = (&x[..n], &self.weight.of(group)[..n]);
         match self.bias {
@@ -222,7 +236,6 @@ impl<'a> Affine<'a> {
                 }
             }
         }
-        [mean, rstd]
     }
 
     /// What [`Self::gradient`] of one row needs, after adding to the sums of the parameters' gradients.

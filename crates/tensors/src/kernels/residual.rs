@@ -172,7 +172,7 @@ impl<X: Element> Job for AddUp<'_, X> {
 fn add_up<X: Element>(x: &Tensor, sums: &Tensor) -> Result<()> {
     let mut loans = Loans::default();
     let x: Rows<'_, X> = loans.rows("x", x)?;
-    let total = loans.parameter_mut("sums", sums, x.shape())?;
+    let total = loans.sums("sums", sums, x.shape())?;
     let parts = parts(x.shape()[0], total.groups, x.shape()[1]);
     let mut sums = Sums::new(Some(total), parts.len());
     let jobs = parts.iter().cloned().zip(sums.slots(parts.len()));

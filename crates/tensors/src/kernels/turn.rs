@@ -17,7 +17,7 @@ pub enum Pairs {
 pub struct Turn<'a> {
     /// Which channels are a pair.
     pub pairs: Pairs,
-    /// f32 `[seq, head_dim / 2]`, of any strides.
+    /// f32 `[seq, head_dim / 2]`, each row contiguous.
     pub cos: &'a Tensor,
     /// As `cos`.
     pub sin: &'a Tensor,

@@ -1,5 +1,6 @@
 //! Work spread over libtorch's own threads.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::mem::forget;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,8 +26,10 @@ where
     F: Fn(J) + Sync,
 {
     if jobs.len() <= grain.max(1) {
-        jobs.into_iter().for_each(work);
-        return Ok(());
+        return match catch_unwind(AssertUnwindSafe(|| jobs.into_iter().for_each(work))) {
+            Ok(()) => Ok(()),
+            Err(payload) => Err(panicked(payload)),
+        };
     }
     let mut jobs: Vec<Option<J>> = jobs.into_iter().map(Some).collect();
     let shared = Shared { jobs: jobs.as_mut_ptr(), work, panicked: AtomicBool::new(false) };
@@ -37,8 +40,15 @@ where
     }
     match shared.panicked.load(Ordering::Relaxed) {
         false => Ok(()),
-        true => Err(Error::Foreign("a kernel panicked".to_owned())),
+        true => Err(Error::Foreign(PANICKED.to_owned())),
     }
+}
+
+const PANICKED: &str = "a kernel panicked";
+
+fn panicked(payload: Box<dyn Any + Send>) -> Error {
+    forget(payload); // its own destructor might panic
+    Error::Foreign(PANICKED.to_owned())
 }
 
 extern "C" fn range<J: Send, F: Fn(J) + Sync>(context: *const c_void, begin: i64, end: i64) {

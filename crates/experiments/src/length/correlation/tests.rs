@@ -46,15 +46,21 @@ fn measured(body: &LengthConfig, point: impl Fn(usize, usize, f64) -> (f64, f64)
 }
 
 #[track_caller]
-fn check(point: impl Fn(usize, usize, f64) -> (f64, f64), expected: Verdict, says: &str) {
+fn check(
+    ranked: Ranked,
+    point: impl Fn(usize, usize, f64) -> (f64, f64),
+    expected: Verdict,
+    says: &str,
+) {
     let experiment = experiment();
     let body = body(&experiment);
     let measured = measured(body, point);
     let curves = [measured.clone(), derived(&experiment, body, &measured)].concat();
-    let claim = experiment.claims.iter().find(|claim| claim.a.arm == ALL_ARMS).unwrap();
+    let (name, _) = CORRELATIONS.into_iter().find(|(_, kind)| *kind == ranked).unwrap();
+    let claim = experiment.claims.iter().find(|claim| claim.a.series == name).unwrap();
     let values: Vec<f64> = curves
         .iter()
-        .filter(|curve| curve.arm == ALL_ARMS)
+        .filter(|curve| curve.arm == ALL_ARMS && curve.series == name)
         .map(|curve| curve.points[0].1)
         .collect();
     let mut rng = forerun_runs::seed::Seed::new(1).stream("test");
@@ -75,16 +81,20 @@ fn paid_for(arm: usize, mask: usize, length: f64) -> (f64, f64) {
 
 #[test]
 fn low_resolution_with_high_loss_is_a_prediction() {
-    check(paid_for, Verdict::Reproduced, "over the 6 arms, each left out in turn");
+    for ranked in [Ranked::Pooled, Ranked::WithinLength] {
+        check(ranked, paid_for, Verdict::Reproduced, "over the 6 arms, each left out in turn");
+    }
 }
 
 #[test]
 fn high_resolution_with_high_loss_is_none() {
     let point = |arm: usize, _: usize, length: f64| {
         let resolution = length * (1.0 + arm as f64);
-        (resolution, 2.0 + 0.3 * resolution.ln())
+        (resolution, if length == 128.0 { 2.0 } else { 2.0 + 0.3 * resolution.ln() })
     };
-    check(point, Verdict::NotReproduced, "none of it is below -0.3");
+    for ranked in [Ranked::Pooled, Ranked::WithinLength] {
+        check(ranked, point, Verdict::NotReproduced, "none of it is below -0.3");
+    }
 }
 
 #[test]
@@ -97,7 +107,40 @@ fn what_one_arm_alone_shows_is_no_prediction_about_arms() {
         let turn = (arm * 7 + mask * 3) as f64 + length.log2() * 5.0;
         (0.5 + 0.1 * turn.sin(), 2.0 + 0.1 * (2.3 * turn).cos())
     };
-    check(point, Verdict::Inconclusive, "only a part of it");
+    check(Ranked::Pooled, point, Verdict::Inconclusive, "only a part of it");
+}
+
+#[test]
+fn what_length_alone_does_to_both_tells_nothing_about_arms() {
+    // Resolution falls and loss rises with length in every arm; which arm has more of either is unconnected.
+    let point = |arm: usize, mask: usize, length: f64| {
+        let (high, dear) = ([3, 0, 5, 1, 4, 2][arm] as f64, [2, 0, 1, 5, 3, 4][(arm + mask) % 6]);
+        let loss = if length == 128.0 { 2.0 } else { 2.0 + length.log2() + 0.02 * dear as f64 };
+        ((1.0 + 0.01 * high) / length, loss)
+    };
+    check(Ranked::Pooled, point, Verdict::Reproduced, "all of it is below -0.3");
+    check(Ranked::WithinLength, point, Verdict::Inconclusive, "only a part of it");
+}
+
+#[test]
+fn within_a_length_the_correlation_is_the_mean_over_lengths_and_masks() {
+    let seen = |arm, length, resolution, added_loss| Observation {
+        arm,
+        seed: 0,
+        mask: 0,
+        length,
+        resolution,
+        added_loss,
+    };
+    // Perfectly against each other at 256, perfectly together at 512.
+    let mut all: Vec<Observation> =
+        (0..3).map(|arm| seen(arm, 256.0, arm as f64, -(arm as f64))).collect();
+    all.extend((0..3).map(|arm| seen(arm, 512.0, arm as f64, arm as f64)));
+    assert_eq!(correlation(&all, Ranked::WithinLength, 0, None), Some(0.0));
+    assert_eq!(correlation(&all[..3], Ranked::WithinLength, 0, None), Some(-1.0));
+    // Two arms always agree or disagree, which is no correlation.
+    assert_eq!(correlation(&all, Ranked::WithinLength, 0, Some(1)), None);
+    assert_eq!(correlation(&all, Ranked::WithinLength, 1, None), None);
 }
 
 #[test]
@@ -135,9 +178,11 @@ fn an_arm_that_was_never_measured_is_no_arm() {
     let body = body(&experiment);
     let mut curves = measured(body, paid_for);
     curves.retain(|curve| curve.arm != "none");
-    let (n_arms, interval) = interval_over_arms(&observations(body, &curves), 0.95).unwrap();
+    let (n_arms, interval) =
+        interval_over_arms(&observations(body, &curves), Ranked::Pooled, 0.95).unwrap();
     assert_eq!(n_arms, N_ARMS - 1);
     assert!(interval.unwrap().high < -0.3, "{interval:?}");
     curves.retain(|curve| curve.arm == "rope" || curve.arm == "xpos");
-    assert_eq!(interval_over_arms(&observations(body, &curves), 0.95).unwrap(), (2, None));
+    let two = interval_over_arms(&observations(body, &curves), Ranked::Pooled, 0.95).unwrap();
+    assert_eq!(two, (2, None));
 }

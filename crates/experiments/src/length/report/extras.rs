@@ -96,7 +96,11 @@ pub(super) fn correlation(findings: &Findings<'_>) -> Vec<Block> {
             panels: MASKS.into_iter().enumerate().map(panel).collect(),
         }),
     };
-    vec![Block::Figure(figure)]
+    let meaning = "Two correlations are judged. Over all points together: do resolution and cost go together at all? They \
+                   may do so because both change with the length and with the mask, which one knows without measuring \
+                   resolution. Within one length and one mask: does the arm with the lower resolution pay more, which is \
+                   what would help to choose positions?";
+    vec![Block::Figure(figure), Block::Paragraph(meaning.to_owned())]
 }
 
 /// xPos with other constants beside the arm itself, over the seeds that all points have.
@@ -152,22 +156,18 @@ fn sweep_table(findings: &Findings<'_>, points: &[SweepPoint], arm: &str, n_seed
         Column::number("added, blockwise", "nats/token"),
     ];
     let row = |point: &SweepPoint| {
-        let losses = |mask: &str, length| {
-            findings.losses(&point.name, &format!("nll/{mask}"), length, n_seeds)
+        let loss = |mask: &str, length| {
+            let series = format!("nll/{mask}");
+            Mean::of(&findings.losses(&point.name, &series, length, n_seeds)).cell(4)
         };
-        let (at_near, blockwise) = (losses("causal", near), losses("bca", far));
-        let added: Vec<f64> =
-            blockwise.iter().zip(&at_near).map(|(far, near)| far - near).collect();
-        let cell =
-            |values: &[f64]| if values.is_empty() { Cell::Empty } else { Mean::of(values).cell(4) };
         vec![
             Cell::setting(point.gamma),
             Cell::setting(point.scale_base),
             Cell::from(if point.name == arm { "the arm itself" } else { "" }),
-            cell(&at_near),
-            cell(&losses("causal", far)),
-            cell(&blockwise),
-            cell(&added),
+            loss("causal", near),
+            loss("causal", far),
+            loss("bca", far),
+            Mean::of(&findings.added(&point.name, "bca", far, n_seeds)).cell(4),
         ]
     };
     let caption = format!(

@@ -47,7 +47,8 @@ pub(super) fn resolution(findings: &Findings<'_>) -> Figure {
     Figure {
         title: "Attention resolution by length".to_owned(),
         caption: "How well the expected attention score tells one distance from the next (paper, eq. 11), the mean over \
-                  layers, heads and inputs. A model whose resolution falls cannot tell far tokens apart."
+                  layers, heads and inputs. A model whose resolution falls cannot tell far tokens apart. Marks at the edge are below 0, where the \
+                  expected score rises with distance."
             .to_owned(),
         plot: by_arm_and_mask(
             findings,
@@ -151,11 +152,11 @@ fn by_arm_and_mask(
 
 /// Where the spread between seeds would hide the lines.
 fn without_band(mean: Mean) -> Mean {
-    Mean { low: None, high: None, ..mean }
+    Mean { interval: None, ..mean }
 }
 
 pub(super) fn point((x, mean): (f64, Mean)) -> Point {
-    Point { x, y: mean.value, low: mean.low, high: mean.high }
+    mean.point(x)
 }
 
 fn training_length(findings: &Findings<'_>) -> ReferenceLine {

@@ -1,7 +1,9 @@
 //! The tables of what was measured: perplexity, added loss, attention resolution, training.
 
+use forerun_runs::stats::Interval;
 use forerun_runs::table::{Cell, Column, Table};
 
+use super::paper::short;
 use super::{Findings, MASKS};
 use crate::length::Arm;
 use crate::report_parts::Mean;
@@ -30,13 +32,25 @@ fn by_length(
 
 pub(super) fn perplexity(findings: &Findings<'_>) -> Table {
     let caption = format!(
-        "Perplexity per token by length read (trained at {} tokens); ± is half the 95 % interval over seeds",
+        "Perplexity per token by length read (trained at {} tokens), with 95 % intervals over seeds, which are symmetric in \
+         nats, not here",
         findings.seq_len()
     );
     by_length(findings, caption, &findings.lengths(), |arm, mask, length| {
         let mean = findings.at(&arm.name, &format!("nll/{mask}"), length);
-        mean.map_or(Cell::Empty, |mean| mean.exp().short_cell(4))
+        mean.map_or(Cell::Empty, |mean| range(mean.exp()))
     })
+}
+
+/// Three digits each, so that a table of many lengths has room on a page.
+fn range(mean: Mean) -> Cell {
+    match mean.interval {
+        _ if !mean.value.is_finite() => Cell::Empty,
+        Some(Interval { low, high }) => {
+            Cell::from(format!("{} [{}, {}]", short(mean.value), short(low), short(high)))
+        }
+        None => Cell::number(mean.value, 4),
+    }
 }
 
 /// What the claims are about: each seed's loss against its own at the training length.
@@ -47,15 +61,16 @@ pub(super) fn added_loss(findings: &Findings<'_>) -> Table {
                    better); ± is half the 95 % interval over seeds"
         .to_owned();
     by_length(findings, caption, &lengths, |arm, mask, length| {
-        let added = findings.added(&arm.name, mask, length);
-        if added.is_empty() { Cell::Empty } else { Mean::of(&added).short_cell(3) }
+        let n_seeds = findings.outcome.experiment.seeds;
+        Mean::of(&findings.added(&arm.name, mask, length, n_seeds)).short_cell(3)
     })
 }
 
 pub(super) fn resolution(findings: &Findings<'_>) -> Table {
     let lengths = findings.resolution_lengths();
     let caption =
-        "Attention resolution (paper, eq. 11; higher tells distances apart better); ± as above"
+        "Attention resolution (paper, eq. 11; higher tells distances apart better); ± is half the 95 % interval over seeds. Far \
+         below 0: the expected score rises towards the longest distance, whose weight the sum below the fraction lacks"
             .to_owned();
     by_length(findings, caption, &lengths, |arm, mask, length| {
         let mean = findings.at(&arm.name, &format!("resolution/{mask}"), length);

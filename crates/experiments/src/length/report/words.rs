@@ -1,13 +1,12 @@
 //! What the numbers say, in plain words. Every sentence is made from the run's own files.
 
 use forerun_arch::Positions;
-use forerun_runs::report::{Block, Command};
 
 use super::{Arm, Findings};
-use crate::config::{Experiment, Scale, TokenizerConfig};
+use crate::config::TokenizerConfig;
 use crate::length::tuning::tuned;
 use crate::plan::counted;
-use crate::report_parts::list;
+use crate::report_parts::{self, capitalised, list};
 
 /// Width and layers of the models in Sun et al. 2022.
 const PAPER_SIZE: (i64, i64) = (1024, 24);
@@ -37,7 +36,24 @@ pub(super) fn summary(findings: &Findings<'_>) -> String {
 
 pub(super) fn what_was_seen(findings: &Findings<'_>) -> Vec<String> {
     let arms = findings.arms().iter().map(|arm| arm_in_words(findings, arm));
-    arms.chain(xpos_against_rope(findings)).collect()
+    arms.chain(xpos_against_rope(findings)).chain(beyond_repair(findings)).collect()
+}
+
+/// Why blockwise causal attention, which bounds distances, can do little for positions that are added to the embedding.
+fn beyond_repair(findings: &Findings<'_>) -> Option<String> {
+    let absolute = |arm: &&Arm| {
+        matches!(arm.model.positions, Positions::Learned { .. } | Positions::Sinusoidal)
+    };
+    let labels: Vec<String> =
+        findings.arms().iter().filter(absolute).map(|arm| arm.label.to_lowercase()).collect();
+    (!labels.is_empty()).then(|| {
+        format!(
+            "Of {} positions a mask can repair little: blockwise causal attention keeps distances within those of training, \
+             but a token beyond position {} is still given a vector that no training has seen.",
+            list(&labels),
+            findings.seq_len()
+        )
+    })
 }
 
 /// What of xPos's lead over RoPE is there at the training length already, where the two differ in positions alone.
@@ -120,19 +136,7 @@ pub(super) fn not_comparable(findings: &Findings<'_>) -> Vec<String> {
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
     let experiment = &findings.outcome.experiment;
-    let mut caveats = Vec::new();
-    if experiment.scale == Scale::Smoke {
-        caveats.push(
-            "This is the smoke scale: it shows that everything runs, and nothing about the claims."
-                .to_owned(),
-        );
-    }
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(0);
-    if experiment.seeds < needed {
-        let run = counted(experiment.seeds, "seed");
-        caveats.push(format!("{run} of every arm; the claims ask for {needed}."));
-    }
+    let mut caveats = report_parts::caveats(experiment);
     let (width, layers) = PAPER_SIZE;
     if let Some(arm) = findings.arms().iter().max_by_key(|arm| arm.model.d_model)
         && (arm.model.d_model < width || arm.model.n_layers < layers)
@@ -154,7 +158,7 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    caveats.push(capitalised(&learning_rates(findings)));
+    caveats.push(capitalised(&learning_rates(findings)) + ".");
     caveats.extend(at_the_edge(findings));
     if let Some(sweep) = &findings.body.sweep {
         let run = counted(sweep.n_seeds(experiment.seeds), "seed");
@@ -187,12 +191,6 @@ fn at_the_edge(findings: &Findings<'_>) -> Option<String> {
     })
 }
 
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
-    first + letters.as_str() + "."
-}
-
 /// How fair the comparison of arms is in the setting that matters most.
 pub(super) fn learning_rates(findings: &Findings<'_>) -> String {
     if let Some(tuning) = &findings.body.tuning {
@@ -215,19 +213,8 @@ pub(super) fn learning_rates(findings: &Findings<'_>) -> String {
     }
 }
 
-pub(super) fn next_steps(experiment: &Experiment) -> Vec<Block> {
-    let try_next = |label: &str, line: String| {
-        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
-    };
-    let plain = format!("cargo xtask run-experiment {}", experiment.name);
-    let more = 2 * experiment.seeds.max(3);
-    vec![
-        try_next("On your own text", format!("{plain} --data my.txt")),
-        try_next("Longer training", format!("{plain} --set training.steps=2000")),
-        try_next("A wider model", format!("{plain} --set model.d_model=128 --set model.d_ff=512")),
-        try_next(
-            "More seeds, for narrower intervals (finished cells are reused)",
-            format!("{plain} --seeds {more}"),
-        ),
-    ]
-}
+/// What to try after a run.
+pub(super) const NEXT_STEPS: [(&str, &str); 2] = [
+    ("Longer training", "--set training.steps=2000"),
+    ("A wider model", "--set model.d_model=128 --set model.d_ff=512"),
+];

@@ -5,31 +5,26 @@ use forerun_runs::plot::{
 };
 use forerun_runs::stats;
 
-use super::findings::{Findings, Mean};
+use super::findings::Findings;
 use super::words::rate_in_words;
 use crate::magneto::grid::{End, PLATEAU};
 use crate::plan::counted;
+use crate::report_parts::Mean;
 
 /// Final loss of every arm and learning rate at a depth.
 pub(super) fn loss_map(findings: &Findings<'_>, depth: i64) -> Figure {
-    let cell = |losses: Vec<f64>| {
-        let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
-        match finite.len() {
-            0 => HeatCell::Text("diverged".to_owned()),
-            _ => HeatCell::Value(stats::mean(&finite)),
-        }
-    };
     let mut map = empty_map(findings, Axis::new("final held-out loss", "nats per token"));
-    map.cells =
-        cells(findings, |arm, rate| cell(findings.losses(&findings.arms()[arm], depth, rate)));
+    map.cells = cells(findings, |arm, rate| {
+        mean_loss(&findings.losses(&findings.arms()[arm], depth, rate))
+    });
     // What is worse than a guess by frequencies is all of one colour.
     map.value.max = Some(findings.grid.unigram()).filter(|loss| loss.is_finite());
     map.mark = lowest(&map.cells);
     Figure {
         title: format!("Final loss, {depth} layers"),
         caption: format!(
-            "Means over those of {} that did not diverge. The frame marks the lowest; a guess by the frequencies of \
-             letters has {:.3}.",
+            "Means over {}, where all of them came to their end. The frame marks the lowest of those; a guess by the \
+             frequencies of tokens has {:.3}.",
             counted(findings.outcome.experiment.seeds, "seed"),
             findings.grid.unigram()
         ),
@@ -37,9 +32,34 @@ pub(super) fn loss_map(findings: &Findings<'_>, depth: i64) -> Figure {
     }
 }
 
+/// The mean over seeds if all finished; else what became of the others, so that no cell is the mean of the lucky ones.
+fn mean_loss(losses: &[Option<f64>]) -> HeatCell {
+    let count = |of: fn(&Option<f64>) -> bool| losses.iter().filter(|&loss| of(loss)).count();
+    let (n, missing) = (losses.len(), count(Option::is_none));
+    let diverged = count(|loss| loss.is_some_and(|loss| !loss.is_finite()));
+    if missing == n {
+        HeatCell::Missing
+    } else if missing > 0 {
+        HeatCell::Text(format!("{missing} of {n} missing"))
+    } else if diverged == n {
+        HeatCell::Text("diverged".to_owned())
+    } else if diverged > 0 {
+        HeatCell::Text(format!("{diverged} of {n} diverged"))
+    } else {
+        HeatCell::Value(stats::mean(&losses.iter().copied().flatten().collect::<Vec<_>>()))
+    }
+}
+
 /// How trainings ended at a depth.
 pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
     let cell = |ends: Vec<End>| {
+        let trains = ends.iter().filter(|end| matches!(end, End::Trains(_))).count();
+        let missing = ends.iter().filter(|end| matches!(end, End::Missing)).count();
+        if missing == ends.len() {
+            return HeatCell::Missing;
+        } else if missing > 0 {
+            return HeatCell::Text(format!("{trains} of {}", ends.len() - missing));
+        }
         let all = |of: fn(&End) -> bool| !ends.is_empty() && ends.iter().all(of);
         let word = if all(|end| matches!(end, End::Diverged)) {
             Some("diverged")
@@ -52,10 +72,7 @@ pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
         };
         match word {
             Some(word) => HeatCell::Text(word.to_owned()),
-            None => {
-                let trains = ends.iter().filter(|end| matches!(end, End::Trains(_)));
-                HeatCell::Value(trains.count() as f64)
-            }
+            None => HeatCell::Count(trains as u64),
         }
     };
     let n_seeds = findings.outcome.experiment.seeds;
@@ -66,7 +83,7 @@ pub(super) fn failure_map(findings: &Findings<'_>, depth: i64) -> Figure {
     Figure {
         title: format!("What trains, {depth} layers"),
         caption: format!(
-            "A model trains if it comes {} % of the way from a guess by letter frequencies to the best model of its \
+            "A model trains if it comes {} % of the way from a guess by token frequencies to the best model of its \
              depth and seed. Where all seeds failed in one way: “plateau”, within {PLATEAU} nats of that guess; “worse”, \
              above it; “diverged”, without a finite loss below the limit.",
             findings.body.grid.trains_share * 100.0
@@ -96,7 +113,7 @@ fn lowest(cells: &[Vec<HeatCell>]) -> Option<(usize, usize)> {
     let places = cells.iter().enumerate().flat_map(|(row, cells)| {
         cells.iter().enumerate().filter_map(move |(column, cell)| match cell {
             HeatCell::Value(value) => Some(((row, column), *value)),
-            HeatCell::Missing | HeatCell::Text(_) => None,
+            _ => None,
         })
     });
     places.min_by(|a, b| a.1.total_cmp(&b.1)).map(|place| place.0)
@@ -108,12 +125,15 @@ pub(super) fn loss_by_rate(findings: &Findings<'_>) -> Figure {
     let panel = |&depth: &i64| {
         let series = findings.arms().iter().enumerate().map(|(slot, arm)| {
             let rates = findings.body.grid.learning_rates.iter().enumerate();
-            let points = rates
-                .map(|(index, &rate)| Mean::of(&findings.losses(arm, depth, index)).point(rate));
+            let points = rates.filter_map(|(index, &rate)| {
+                let run: Vec<f64> =
+                    findings.losses(arm, depth, index).into_iter().flatten().collect();
+                (!run.is_empty()).then(|| Mean::of(&run).point(rate))
+            });
             let series = Series::new(arm.label.as_str(), Style::LinePoints, points.collect());
             Series { slot: Some(slot), ..series }
         });
-        let label = "letter frequencies".to_owned();
+        let label = "token frequencies".to_owned();
         let line = unigram.is_finite().then_some(ReferenceLine::Horizontal { at: unigram, label });
         Panel {
             title: format!("{depth} layers"),
@@ -132,7 +152,7 @@ pub(super) fn loss_by_rate(findings: &Findings<'_>) -> Figure {
     Figure {
         title: "Final loss by learning rate".to_owned(),
         caption: format!(
-            "Bands are 95 % intervals over {}. Marks at the edge: diverged, or far above a guess by frequencies.",
+            "Bands are 95 % intervals over {}. Marks at the edge: a seed diverged, or far above a guess by frequencies.",
             counted(findings.outcome.experiment.seeds, "seed")
         ),
         plot: Plot::Panels(panels),
@@ -163,5 +183,23 @@ pub(super) fn update_size(findings: &Findings<'_>, step: &str, name: &str) -> Fi
             counted(findings.outcome.experiment.seeds, "seed")
         ),
         plot: Plot::Xy(plot),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mean_is_shown_only_where_all_seeds_came_to_their_end() {
+        let text = |text: &str| HeatCell::Text(text.to_owned());
+        let (nan, none) = (Some(f64::NAN), None);
+        assert_eq!(mean_loss(&[Some(2.0), Some(3.0)]), HeatCell::Value(2.5));
+        assert_eq!(mean_loss(&[Some(1.0), nan, nan, nan]), text("3 of 4 diverged"));
+        assert_eq!(mean_loss(&[nan, nan]), text("diverged"));
+        assert_eq!(mean_loss(&[Some(1.0), none, nan]), text("1 of 3 missing"));
+        assert_eq!(mean_loss(&[none, none]), HeatCell::Missing);
+        let lucky = vec![mean_loss(&[Some(1.0), nan]), mean_loss(&[Some(2.0), Some(2.0)])];
+        assert_eq!(lowest(&[lucky]), Some((0, 1)), "the frame is not for the lucky one");
     }
 }

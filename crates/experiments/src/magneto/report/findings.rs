@@ -1,15 +1,17 @@
 //! The questions that the parts of a report ask of a run.
 
-use forerun_runs::plot::Point;
 use forerun_runs::recommendation::RecommendedInterval;
-use forerun_runs::stats::{self, Interval, student_quantile};
-use forerun_runs::table::Cell;
+use forerun_runs::stats::{self, student_quantile};
 
 use super::words::three_digits;
 use crate::magneto::grid::{End, Grid, Largest};
-use crate::magneto::verdicts::log_slope;
+use crate::magneto::verdicts::{deeper_half, log_slope};
 use crate::magneto::{Arm, MagnetoConfig};
 use crate::outcome::Outcome;
+use crate::report_parts::{CONFIDENCE, Mean};
+
+/// Sizes of an update by depth.
+type Sizes = [(f64, f64)];
 
 /// Everything that the report is made of.
 pub(super) struct Findings<'a> {
@@ -18,47 +20,9 @@ pub(super) struct Findings<'a> {
     pub(super) grid: Grid<'a>,
 }
 
-/// A mean over seeds, with Student's interval where there are seeds enough.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Mean {
-    pub(super) value: f64,
-    pub(super) interval: Option<Interval>,
-}
-
-/// Confidence of every interval of the report.
-const CONFIDENCE: f64 = 0.95;
-
-impl Mean {
-    pub(super) fn of(values: &[f64]) -> Self {
-        let interval = stats::student_interval(values, CONFIDENCE).ok();
-        Self { value: stats::mean(values), interval }
-    }
-
-    /// Mean and interval of logarithms: the geometric mean.
-    pub(super) fn geometric(values: &[f64]) -> Self {
-        let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
-        let Self { value, interval } = Self::of(&logs);
-        let exp = |Interval { low, high }| Interval { low: low.exp(), high: high.exp() };
-        Self { value: value.exp(), interval: interval.map(exp) }
-    }
-
-    pub(super) fn cell(self, digits: usize) -> Cell {
-        match self.interval {
-            _ if !self.value.is_finite() => Cell::Empty,
-            Some(Interval { low, high }) => Cell::range(self.value, low, high),
-            None => Cell::number(self.value, digits),
-        }
-    }
-
-    pub(super) fn point(self, x: f64) -> Point {
-        let (low, high) = (self.interval.map(|i| i.low), self.interval.map(|i| i.high));
-        Point { x, y: self.value, low, high }
-    }
-}
-
 impl<'a> Findings<'a> {
     pub(super) fn new(outcome: &'a Outcome, body: &'a MagnetoConfig) -> Self {
-        Self { outcome, body, grid: Grid::new(body, &outcome.curves) }
+        Self { outcome, body, grid: Grid::new(body, &outcome.rows) }
     }
 
     pub(super) fn arms(&self) -> &'a [Arm] {
@@ -69,10 +33,10 @@ impl<'a> Findings<'a> {
         0..self.outcome.experiment.seeds
     }
 
-    /// Final losses at a learning rate, one a seed; NaN for what diverged.
-    pub(super) fn losses(&self, arm: &Arm, depth: i64, rate: usize) -> Vec<f64> {
-        let of = |seed| self.grid.losses(&arm.name, depth, seed).get(rate).copied();
-        self.seeds().map(|seed| of(seed).unwrap_or(f64::NAN)).collect()
+    /// Final losses at a learning rate, one a seed; NaN for what diverged, none for what is missing.
+    pub(super) fn losses(&self, arm: &Arm, depth: i64, rate: usize) -> Vec<Option<f64>> {
+        let of = |seed| self.grid.losses(&arm.name, depth, seed).get(rate).copied().flatten();
+        self.seeds().map(of).collect()
     }
 
     /// How the trainings at a learning rate ended, one a seed.
@@ -81,15 +45,26 @@ impl<'a> Findings<'a> {
         self.seeds().zip(losses).map(|(seed, loss)| self.grid.end(loss, depth, seed)).collect()
     }
 
-    /// The lowest loss over the learning rates, one a seed; only seeds that have one.
-    pub(super) fn best(&self, arm: &Arm, depth: i64) -> Vec<f64> {
-        let best = self.seeds().map(|seed| self.grid.best(&arm.name, depth, seed));
-        best.filter(|loss| loss.is_finite()).collect()
+    /// How all trainings at a depth ended.
+    pub(super) fn all_ends(&self, arm: &Arm, depth: i64) -> Vec<End> {
+        let rates = 0..self.body.grid.learning_rates.len();
+        rates.flat_map(|rate| self.ends(arm, depth, rate)).collect()
     }
 
-    /// The learning rates at which those were reached.
+    /// Seed, learning rate and loss at the rate that is best on the other seeds, where that is a number.
+    fn best_of_each(&self, arm: &Arm, depth: i64) -> Vec<(u64, f64, f64)> {
+        let of = |seed| self.grid.best(&arm.name, depth, seed).map(|(lr, loss)| (seed, lr, loss));
+        self.seeds().filter_map(of).filter(|best| best.2.is_finite()).collect()
+    }
+
+    /// The loss at the learning rate that is best on the other seeds, one a seed; only seeds that have one.
+    pub(super) fn best(&self, arm: &Arm, depth: i64) -> Vec<f64> {
+        self.best_of_each(arm, depth).into_iter().map(|best| best.2).collect()
+    }
+
+    /// Those learning rates.
     pub(super) fn best_rates(&self, arm: &Arm, depth: i64) -> Vec<f64> {
-        self.seeds().filter_map(|seed| self.grid.best_rate(&arm.name, depth, seed)).collect()
+        self.best_of_each(arm, depth).into_iter().map(|best| best.1).collect()
     }
 
     pub(super) fn largest(&self, arm: &Arm, depth: i64) -> Vec<Largest> {
@@ -127,6 +102,7 @@ impl<'a> Findings<'a> {
         let (winner, lowest) = self.winner(depth)?;
         let others = self.arms().iter().filter(|arm| arm.name != winner.name);
         let gap = |arm: &'a Arm| {
+            // Both have every seed, in order.
             let losses = self.best(arm, depth);
             let pairs = losses.iter().zip(&lowest);
             let gaps: Vec<f64> = pairs.map(|(other, best)| other - best).collect();
@@ -143,15 +119,31 @@ impl<'a> Findings<'a> {
 
     /// Slopes of its logarithm over that of the depth, one a seed.
     pub(super) fn slopes(&self, arm: &Arm, step: &str) -> Vec<f64> {
+        self.slopes_over(arm, step, |sizes| sizes)
+    }
+
+    /// The same over the deeper half of the depths.
+    pub(super) fn deep_slopes(&self, arm: &Arm, step: &str) -> Vec<f64> {
+        self.slopes_over(arm, step, deeper_half)
+    }
+
+    /// The same between the two deepest alone.
+    pub(super) fn last_slopes(&self, arm: &Arm, step: &str) -> Vec<f64> {
+        self.slopes_over(arm, step, |sizes| &sizes[sizes.len().saturating_sub(2)..])
+    }
+
+    fn slopes_over(&self, arm: &Arm, step: &str, part: fn(&Sizes) -> &Sizes) -> Vec<f64> {
         let series = format!("update/{step}");
         let curves = self.outcome.of(&arm.name, &series);
-        curves.map(|curve| log_slope(&curve.points)).filter(|slope| slope.is_finite()).collect()
+        let slopes = curves.map(|curve| log_slope(part(&curve.points)));
+        slopes.filter(|slope| slope.is_finite()).collect()
     }
 }
 
 /// Interval of the learning rate at which training ends, from the largest that trains of every seed: for each it lies
-/// somewhere between that rate and the next of the grid. It holds the smallest of them. None where a seed has no such
-/// rate or the grid no next one, or from fewer than two seeds.
+/// somewhere between that rate and the next of the grid, which is half a step on either side of the middle, and to that
+/// comes Student's interval of the middles. It holds the smallest rate. None where a seed has no such rate or the grid no
+/// next one, or from fewer than two seeds.
 pub(super) fn border(rates: &[f64], largest: &[Largest]) -> Option<RecommendedInterval> {
     let (mut steps, mut middles, mut safe) = (Vec::new(), Vec::new(), f64::INFINITY);
     for largest in largest {
@@ -165,11 +157,11 @@ pub(super) fn border(rates: &[f64], largest: &[Largest]) -> Option<RecommendedIn
     if !spread.is_finite() {
         return None;
     }
-    // What lies between two rates of the grid is known to within a uniform error.
-    let rounding = stats::mean(&steps).powi(2) / 12.0;
+    // Where between two rates of the grid it lies is the same question for every seed: more of them do not answer it.
+    let rounding = stats::mean(&steps) / 2.0;
     let n = middles.len() as f64;
-    let error = (spread.max(rounding) / n).sqrt();
-    let half = student_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * error;
+    let error = (spread / n).sqrt();
+    let half = student_quantile(0.5 + CONFIDENCE / 2.0, n - 1.0) * error + rounding;
     let centre = stats::mean(&middles);
     let (low, high) = ((centre - half).exp2(), (centre + half).exp2());
     let (low, high) = (three_digits(low).min(safe), three_digits(high).max(safe));
@@ -183,12 +175,20 @@ mod tests {
     const RATES: [f64; 4] = [0.01, 0.02, 0.04, 0.08];
 
     #[test]
-    fn the_border_lies_above_the_largest_rate_that_trains() {
-        // Half an octave above 0.02, and 4.303 standard errors of 1/6 octave on either side; it holds 0.02 itself.
-        let found = border(&RATES, &[Largest::At(0.02); 3]).unwrap();
-        let (centre, half) = (0.02 * 2_f64.sqrt(), (4.303_f64 / 6.0).exp2());
-        assert!((found.low / (centre / half) - 1.0).abs() < 5e-3, "{found:?}"); // three digits
-        assert!((found.high / (centre * half) - 1.0).abs() < 5e-3, "{found:?}");
+    fn seeds_that_agree_leave_the_border_between_two_rates_of_the_grid_however_many_they_are() {
+        for n_seeds in [2, 3, 100] {
+            let found = border(&RATES, &vec![Largest::At(0.02); n_seeds]).unwrap();
+            assert_eq!((found.low, found.high), (0.02, 0.04), "{n_seeds}");
+        }
+    }
+
+    #[test]
+    fn the_noise_between_seeds_comes_on_top_of_the_grid() {
+        // Middles at 1/2 and -1/2 octaves from 0.02: sd 1/√2, standard error 1/2, Student's quantile 12.71 from two.
+        let found = border(&RATES, &[0.01, 0.02].map(Largest::At)).unwrap();
+        let half = (12.706_f64 / 2.0 + 0.5).exp2();
+        assert!((found.low / (0.02 / half) - 1.0).abs() < 5e-3, "{found:?}"); // three digits
+        assert!((found.high / (0.02 * half) - 1.0).abs() < 5e-3, "{found:?}");
     }
 
     #[test]
@@ -207,14 +207,8 @@ mod tests {
     fn no_border_without_a_rate_above_and_below_it_or_from_one_seed() {
         assert_eq!(border(&RATES, &[Largest::At(0.02), Largest::None]), None);
         assert_eq!(border(&RATES, &[Largest::At(0.02), Largest::AtLeast(0.08)]), None);
+        assert_eq!(border(&RATES, &[Largest::At(0.02), Largest::Unknown]), None);
         assert_eq!(border(&RATES, &[Largest::At(0.02)]), None);
         assert_eq!(border(&RATES, &[]), None);
-    }
-
-    #[test]
-    fn a_geometric_mean_is_one_of_logarithms() {
-        let mean = Mean::geometric(&[1.0, 100.0]);
-        assert!((mean.value - 10.0).abs() < 1e-9);
-        assert!(mean.interval.unwrap().low > 0.0);
     }
 }

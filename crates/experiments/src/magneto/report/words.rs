@@ -1,16 +1,16 @@
 //! What the numbers say, in plain words. Every sentence is made from the run's own files.
 
-use forerun_runs::report::{Block, Command};
 use forerun_runs::stats;
 
-use super::findings::{Findings, Mean};
-use crate::config::{Experiment, Scale};
+use super::findings::Findings;
 use crate::magneto::Arm;
 use crate::magneto::grid::{End, Largest};
-use crate::plan::counted;
+use crate::report_parts::{self, Mean, capitalised, list};
 
 /// Width and layers of the smallest language models of the paper.
 const PAPER_SIZE: (i64, i64) = (1024, 24);
+/// Share of the updates that are warm-up there: 750 of 500,000 at 24 layers, of 250,000 at 48 and 72.
+const PAPER_WARMUP: &str = "0.15 % at 24 layers, 0.3 % at 48 and 72";
 
 /// A learning rate as people write it: `0.016`, `5e-4`.
 pub(super) fn rate_in_words(rate: f64) -> String {
@@ -40,6 +40,7 @@ pub(super) fn largest_in_words(largest: &[Largest]) -> String {
         Largest::None => "none".to_owned(),
         Largest::At(rate) => rate_in_words(rate),
         Largest::AtLeast(rate) => format!("≥ {}", rate_in_words(rate)),
+        Largest::Unknown => "missing".to_owned(),
     };
     match largest {
         [] => String::new(),
@@ -97,9 +98,19 @@ fn arm_in_words(findings: &Findings<'_>, arm: &Arm) -> String {
 }
 
 fn depth_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
+    let ends = findings.all_ends(arm, depth);
+    let missing = ends.iter().filter(|end| matches!(end, End::Missing)).count();
+    if missing > 0 {
+        return format!(
+            "at {depth} layers {missing} of its {} trainings are missing, so nothing is said of it",
+            ends.len()
+        );
+    } else if ends.iter().all(|end| matches!(end, End::Diverged)) {
+        return format!("at {depth} layers it diverges at every learning rate");
+    }
     let best = findings.best(arm, depth);
     if best.is_empty() {
-        return format!("at {depth} layers it diverges at every learning rate");
+        return format!("at {depth} layers {}", failure_in_words(findings, &ends));
     }
     let loss = stats::mean(&best);
     let rate = rate_in_words(Mean::geometric(&findings.best_rates(arm, depth)).value);
@@ -112,9 +123,9 @@ fn depth_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
             )
         }
         None => format!(
-            "at {depth} layers {}; its best loss is {loss:.3} at {rate}, {}",
+            "at {depth} layers {}; its best loss is {loss:.3} at {rate}, and {}",
             not_at_every_seed(&findings.largest(arm, depth)),
-            failure_in_words(findings, arm, depth)
+            failure_in_words(findings, &ends)
         ),
     }
 }
@@ -128,18 +139,17 @@ fn not_at_every_seed(largest: &[Largest]) -> String {
 }
 
 /// Of all its trainings at a depth, how many ended how.
-fn failure_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
-    let rates = 0..findings.body.grid.learning_rates.len();
-    let ends: Vec<End> = rates.flat_map(|rate| findings.ends(arm, depth, rate)).collect();
+fn failure_in_words(findings: &Findings<'_>, ends: &[End]) -> String {
     let count = |of: fn(&End) -> bool| ends.iter().filter(|end| of(end)).count();
     let plateau = count(|end| matches!(end, End::Plateau(_)));
     let worse = count(|end| matches!(end, End::Worse(_)));
     let diverged = count(|end| matches!(end, End::Diverged));
     format!(
-        "and its {} trainings end: {plateau} on the plateau of a guess by letter frequencies ({:.3}), {worse} above it, \
-         {diverged} diverged",
+        "its {} trainings end: {plateau} on the plateau of a guess by token frequencies ({:.3}), {worse} above it, \
+         {diverged} diverged, {} below it",
         ends.len(),
-        findings.grid.unigram()
+        findings.grid.unigram(),
+        ends.len() - plateau - worse - diverged
     )
 }
 
@@ -147,8 +157,10 @@ fn failure_in_words(findings: &Findings<'_>, arm: &Arm, depth: i64) -> String {
 pub(super) fn theory() -> &'static str {
     "The paper's argument for Sub-LN is about the size of a model's update, ‖F(θ+δ) − F(θ)‖ after one step of gradient \
      descent: with the initial weights of values, output projections and MLP multiplied by γ = √ln(2 · layers) it is \
-     bounded whatever the depth, while it grows with the logarithm of the depth under Pre-LN, and faster under Post-LN. Every coordinate that AdamW's first step moves, it moves by the learning rate, so there the number of layers \
-     counts as well."
+     bounded whatever the depth, while under Pre-LN it grows with the logarithm of the depth. Magneto analyses these two; \
+     that the update grows with depth under Post-LN is the argument of DeepNet (arXiv:2203.00555). Neither is about \
+     AdamW. Its first step moves every coordinate by the learning rate, so we expect the number of layers to count there \
+     under every placement; that is our reasoning, and no claim of the papers."
 }
 
 pub(super) fn size_of_models(findings: &Findings<'_>) -> String {
@@ -175,32 +187,26 @@ pub(super) fn same_for_all(findings: &Findings<'_>) -> String {
 }
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
-    let experiment = &findings.outcome.experiment;
-    let mut caveats = Vec::new();
-    if experiment.scale == Scale::Smoke {
-        caveats.push(
-            "This is the smoke scale: it shows that everything runs, and nothing about the claims."
-                .to_owned(),
-        );
-    }
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(0);
-    if experiment.seeds < needed {
-        let run = counted(experiment.seeds, "seed");
-        caveats.push(format!("{run} of every arm; the claims ask for {needed}."));
-    }
+    let mut caveats = report_parts::caveats(&findings.outcome.experiment);
     let (width, layers) = PAPER_SIZE;
     let own = findings.arms().first().map_or(0, |arm| arm.model.d_model);
     if own < width || findings.body.deepest() < layers {
         caveats.push(format!(
-            "The models have width {own} and up to {} layers; the paper's have width {width} and {layers} layers or more, \
-             and train for 250,000 updates or more.",
-            findings.body.deepest()
+            "The models have width {own} and up to {} layers and train for {} updates; the paper's have width {width} and \
+             {layers} layers or more, and train for 500,000 updates (24 layers) or 250,000 (48 and 72, with dropout 0.1, \
+             where ours have none). It shows one run of each, so nothing is known of its noise between seeds.",
+            findings.body.deepest(),
+            findings.body.training().steps
         ));
     }
     caveats.push(capitalised(&same_for_all(findings)) + ".");
+    let training = findings.body.training();
     caveats.push(format!(
-        "“Trains” means: {} % of the way from a guess by letter frequencies to the best model of the same depth and seed. \
+        "Warm-up takes {:.1} % of the updates; in the paper {PAPER_WARMUP}. A longer one lets larger learning rates train.",
+        100.0 * training.warmup_steps as f64 / training.steps as f64
+    ));
+    caveats.push(format!(
+        "“Trains” means: {} % of the way from a guess by token frequencies (a unigram model) to the best model of the same depth and seed. \
          A model that does not get there within {} updates may do so later.",
         findings.body.grid.trains_share * 100.0,
         findings.body.training().steps
@@ -226,43 +232,12 @@ fn widest_step(rates: &[f64]) -> f64 {
     rates.windows(2).map(|pair| (pair[1] / pair[0]).log2()).fold(0.0, f64::max)
 }
 
-pub(super) fn next_steps(experiment: &Experiment) -> Vec<Block> {
-    let try_next = |label: &str, line: String| {
-        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
-    };
-    let plain = format!("cargo xtask run-experiment {}", experiment.name);
-    let more = 2 * experiment.seeds.max(3);
-    vec![
-        try_next("On your own text", format!("{plain} --data my.txt")),
-        try_next("Deeper", format!("{plain} --set grid.depths=[6,24,48]")),
-        try_next("With gradients clipped", format!("{plain} --set training.clip_norm=1.0")),
-        try_next(
-            "Pre-LN with GPT-2's initialisation, whose output projections shrink with depth",
-            format!("{plain} --set arms.pre.model.init=\"{{kind='normal', std=0.02}}\""),
-        ),
-        try_next(
-            "More seeds, for narrower intervals (finished cells are reused)",
-            format!("{plain} --seeds {more}"),
-        ),
-    ]
-}
-
-/// The command that runs this very configuration.
-pub(super) fn command(experiment: &Experiment) -> String {
-    let words = [format!("cargo xtask run-experiment {}", experiment.name)];
-    words.iter().chain(&experiment.arguments).cloned().collect::<Vec<_>>().join(" ")
-}
-
-fn list<T: AsRef<str>>(items: &[T]) -> String {
-    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
-    match items.as_slice() {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [all @ .., last] => format!("{} and {last}", all.join(", ")),
-    }
-}
-
-fn capitalised(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
-}
+/// What to try after a run.
+pub(super) const NEXT_STEPS: [(&str, &str); 3] = [
+    ("Deeper", "--set grid.depths=[6,24,48]"),
+    ("With gradients clipped", "--set training.clip_norm=1.0"),
+    (
+        "Pre-LN with GPT-2's initialisation, whose output projections shrink with depth",
+        "--set arms.pre.model.init=\"{kind='normal', std=0.02}\"",
+    ),
+];

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::{ActivationSums, Constants, Middle, ensure_stats, split_optional};
+use super::{ActivationSums, After, Constants, Middle, ensure_stats, split_optional};
 use crate::error::{Result, ensure};
 use crate::kernels::element::Element;
 use crate::kernels::lanes::accumulate;
@@ -13,7 +13,10 @@ use crate::kernels::rows::{GRAIN, Part, Rows, RowsMut, Sums, parts};
 
 struct Backward<'a, A, U> {
     constants: Constants<'a>,
-    da: Rows<'a, A>,
+    da: RowsMut<'a, A>,
+    after: After,
+    /// Of a row.
+    width: usize,
     /// None: it lies in `du`.
     u: Option<Rows<'a, U>>,
     /// The inner None: it lies in `d_gate`.
@@ -69,10 +72,10 @@ impl<A: Element, U: Element> Backward<'_, A, U> {
         }
     }
 
-    /// From the gradient of the result to that before the norm, in `scratch.grad`.
+    /// From the gradient of the result to that before the norm, in `scratch.grad`; then the result in its place, if asked.
     #[inline(always)]
-    fn before_norm<M: Machine>(&mut self, row: usize, scratch: &mut Scratch) {
-        let da = self.da.row(row);
+    fn before_norm<M: Machine>(&mut self, i: usize, row: usize, scratch: &mut Scratch) {
+        let da = self.da.row(i);
         let n = da.len();
         let Scratch { value, gate, normed, grad, .. } = scratch;
         let (value, gate) = (&value[..n], &gate[..n]);
@@ -80,6 +83,12 @@ impl<A: Element, U: Element> Backward<'_, A, U> {
         let (Some(norm), Some(stats)) = (&self.constants.norm, &self.stats) else {
             for i in 0..n {
                 grad[i] = da[i].get();
+            }
+            if self.after == After::Activation {
+                for i in 0..n {
+                    let gate = if self.d_gate.is_some() { gate[i] } else { 1.0 };
+                    da[i] = A::put(value[i] * gate);
+                }
             }
             return;
         };
@@ -96,6 +105,9 @@ impl<A: Element, U: Element> Backward<'_, A, U> {
         let weight = &pulled.weight[..n];
         for i in 0..n {
             grad[i] = pulled.gradient::<M>(da[i].get(), weight[i], normed[i]);
+        }
+        if self.after == After::Activation {
+            norm.again::<M, f32, A>(self.part.group, normed, stats, da);
         }
     }
 
@@ -129,17 +141,17 @@ impl<A: Element, U: Element> Backward<'_, A, U> {
 impl<A: Element, U: Element> Job for Backward<'_, A, U> {
     #[inline(always)]
     fn run<M: Machine>(mut self) {
-        let mut scratch = Scratch::new(self.da.shape()[1]);
+        let mut scratch = Scratch::new(self.width);
         for (i, row) in self.part.rows.clone().enumerate() {
             self.recompute::<M>(i, row, &mut scratch);
-            self.before_norm::<M>(row, &mut scratch);
+            self.before_norm::<M>(i, row, &mut scratch);
             self.finish(i, &mut scratch);
         }
     }
 }
 
 pub(super) fn backward<A: Element, U: Element>(
-    da: &Tensor,
+    (da, after): (&Tensor, After),
     middle: &Middle<'_>,
     stats: Option<&Tensor>,
     du: &Tensor,
@@ -150,8 +162,9 @@ pub(super) fn backward<A: Element, U: Element>(
     let got = if d_gate.is_some() { "there" } else { "absent" };
     ensure(d_gate.is_some() == middle.gate.is_some(), "d_gate", "there if a gate is", got)?;
     let mut loans = Loans::default();
-    let da: Rows<'_, A> = loans.rows("da", da)?;
-    let shape @ [rows, width] = da.shape();
+    let (rows, width) = da.size2()?;
+    let shape @ [rows, width] = [rows as usize, width as usize];
+    let da = loans.rows_mut::<A>("da", da, shape)?;
     let zeros = vec![0.0; width];
     let constants = Constants::new(&mut loans, middle, shape, &zeros)?;
     let stats = stats.map(|stats| loans.rows_of("stats", stats, [rows, 2])).transpose()?;
@@ -161,6 +174,7 @@ pub(super) fn backward<A: Element, U: Element>(
         _ => None,
     };
     let parts = parts(rows, constants.groups(), width);
+    let da = da.split(&parts);
     let du = loans.rows_mut::<U>("du", du, shape)?.split(&parts);
     let d_gate = d_gate.map(|out| loans.rows_mut::<U>("d_gate", out, shape)).transpose()?;
     let mut d_gate = split_optional(d_gate, &parts).into_iter();
@@ -174,10 +188,21 @@ pub(super) fn backward<A: Element, U: Element>(
     let mut norm = NormTotals::new(&mut loans, norm, shape, parts.len())?;
     let slots = d_bias.slots(parts.len()).into_iter().zip(d_gate_bias.slots(parts.len()));
     let slots = slots.zip(norm.slots(parts.len()));
-    let jobs = parts.iter().cloned().zip(du).zip(slots);
-    let job = |((part, du), ((d_bias, d_gate_bias), norm_sums))| {
-        let d_gate = d_gate.next().flatten();
-        Backward { constants, da, u, gate, stats, part, du, d_gate, d_bias, d_gate_bias, norm_sums }
+    let jobs = parts.iter().cloned().zip(da.into_iter().zip(du)).zip(slots);
+    let job = |((part, (da, du)), ((d_bias, d_gate_bias), norm_sums))| Backward {
+        constants,
+        da,
+        after,
+        width,
+        u,
+        gate,
+        stats,
+        part,
+        du,
+        d_gate: d_gate.next().flatten(),
+        d_bias,
+        d_gate_bias,
+        norm_sums,
     };
     run(jobs.map(job), GRAIN)?;
     d_bias.finish(&parts);

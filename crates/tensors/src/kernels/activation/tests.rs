@@ -3,7 +3,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Activation, ActivationSums, Gate, Middle, activation, activation_backward,
-    activation_backward_into, activation_into,
+    activation_backward_into, activation_backward_swap, activation_into,
 };
 use crate::fixtures::{floats, randn};
 use crate::kernels::machine::tests::at_every_level;
@@ -170,6 +170,13 @@ proptest! {
                 got.d_gate = want.d_gate.shallow_clone();
             }
             assert_alike(&level, &got, &want, 10.0 * TOLERANCE);
+
+            let middle = case.middle(&inputs);
+            let (other, swapped) = (Outs::new(&inputs, inputs.u.kind()), inputs.da.copy());
+            let (sums, out) = (other.sums(&middle), other.d_gate(&middle));
+            activation_backward_swap(&swapped, &middle, stats, &other.du, out, &sums).unwrap();
+            assert_close(&level, &swapped, &want_a, 2.0 * TOLERANCE);
+            assert!(other.du.equal(&got.du) && middle.gate.is_none_or(|_| other.d_gate.equal(&got.d_gate)));
         });
     }
 }

@@ -1,5 +1,8 @@
 //! Gradients of queries, keys and values.
 
+#[cfg(target_arch = "x86_64")]
+use tch::Kind;
+
 use super::forward::hide;
 use super::heads::{At, Geometry, load, store};
 use super::tile::{
@@ -64,6 +67,10 @@ impl Scratch {
 impl<T: Element> Job for Backward<'_, T> {
     #[inline(always)]
     fn run<M: Machine>(self) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(dot), Kind::BFloat16) = (M::dot_pairs(), T::KIND) {
+            return super::narrow::backward::<M, T>(self, dot);
+        }
         let Self { call, qkv, out, lse, d_out, sequence, mut d_qkv } = self;
         let call = &call;
         let geometry = call.geometry;
@@ -118,6 +125,24 @@ fn scores<M: Machine>(
     for (p, keys) in p.chunks_exact_mut(TILE).zip(k.chunks_exact(TILE * dim)) {
         p.copy_from_slice(&rows_by::<M>(keys, dim, &columns[..head_dim]));
     }
+    again::<M>(p, call, head, first, lse);
+    transpose(&d_out[first * dim..], dim, columns);
+    for (ds, values) in ds.chunks_exact_mut(TILE).zip(v.chunks_exact(TILE * dim)) {
+        ds.copy_from_slice(&rows_by::<M>(values, dim, &columns[..head_dim]));
+    }
+    let inner = inner::<M>(&out[first * dim..], &d_out[first * dim..], dim);
+    slopes::<M>(ds, p, &inner);
+}
+
+/// From the scores of `LANES` queries from `first` on to their probabilities, again.
+#[inline(always)]
+pub(super) fn again<M: Machine>(
+    p: &mut [Lanes],
+    call: &Call<'_>,
+    head: usize,
+    first: usize,
+    lse: &[f32],
+) {
     if let Some(slopes) = call.slopes {
         position_penalty::<M>(p, slopes[head], first);
     }
@@ -133,16 +158,23 @@ fn scores<M: Machine>(
         }
     }
     hide(&mut p[first..], 0.0);
+}
+
+/// Of `LANES` rows: result times its gradient, which is the mean of the probabilities' gradients.
+#[inline(always)]
+pub(super) fn inner<M: Machine>(out: &[f32], d_out: &[f32], dim: usize) -> Lanes {
     let mut inner = [0.0; LANES];
-    let rows = out[first * dim..].chunks_exact(dim).zip(d_out[first * dim..].chunks_exact(dim));
+    let rows = out.chunks_exact(dim).zip(d_out.chunks_exact(dim));
     for (inner, (out, d_out)) in inner.iter_mut().zip(rows) {
         *inner = dot::<M>(out, d_out);
     }
-    transpose(&d_out[first * dim..], dim, columns);
-    for (ds, values) in ds.chunks_exact_mut(TILE).zip(v.chunks_exact(TILE * dim)) {
-        ds.copy_from_slice(&rows_by::<M>(values, dim, &columns[..head_dim]));
-    }
-    let inner = four_times(&inner);
+    inner
+}
+
+/// From the gradients of probabilities to those of scores.
+#[inline(always)]
+pub(super) fn slopes<M: Machine>(ds: &mut [Lanes], p: &[Lanes], inner: &Lanes) {
+    let inner = four_times(inner);
     for (ds, p) in fours_mut(ds).iter_mut().zip(fours(p)) {
         for i in 0..4 * LANES {
             ds[i] = p[i] * (ds[i] - inner[i]);

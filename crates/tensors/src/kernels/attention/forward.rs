@@ -1,8 +1,12 @@
 //! The mixture of values.
 
+#[cfg(target_arch = "x86_64")]
+use tch::Kind;
+
 use super::heads::{At, Geometry, load};
 use super::tile::{
-    Four, LANES, Lanes, TILE, columns_by, four_times, fours, fours_mut, rows_by, transpose,
+    Four, LANES, Lanes, TILE, Tile, add_triangle, columns_by, four_times, fours, fours_mut,
+    rows_by, transpose,
 };
 use super::{Call, position_penalty};
 use crate::kernels::element::Element;
@@ -33,6 +37,10 @@ struct Scratch {
 impl<T: Element> Job for Forward<'_, T> {
     #[inline(always)]
     fn run<M: Machine>(self) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(dot), Kind::BFloat16) = (M::dot_pairs(), T::KIND) {
+            return super::narrow::forward::<M, T>(self, dot);
+        }
         let Self { call, qkv, sequence, mut out, mut lse } = self;
         let call = &call;
         let geometry = call.geometry;
@@ -86,6 +94,17 @@ fn probabilities<M: Machine>(
     for (p, keys) in p.chunks_exact_mut(TILE).zip(scratch.k.chunks_exact(TILE * dim)) {
         p.copy_from_slice(&rows_by::<M>(keys, dim, queries));
     }
+    softmax::<M>(p, call, head, first)
+}
+
+/// From the scores of `LANES` queries from `first` on: exp(score − largest) in their place, the largest, and the sum.
+#[inline(always)]
+pub(super) fn softmax<M: Machine>(
+    p: &mut [Lanes],
+    call: &Call<'_>,
+    head: usize,
+    first: usize,
+) -> (Lanes, Lanes) {
     if let Some(slopes) = call.slopes {
         position_penalty::<M>(p, slopes[head], first);
     }
@@ -140,19 +159,53 @@ fn mix<M: Machine, T: Element>(
     out: &mut RowsMut<'_, T>,
     own_column: usize,
 ) {
-    let (dim, p) = (geometry.padded_dim(), &scratch.p[..first + LANES]);
-    let mut mixed = [[0.0; LANES]; TILE];
+    let (dim, p, v) = (geometry.padded_dim(), &scratch.p, &scratch.v);
     for lane in (0..LANES).step_by(TILE) {
         for column in (0..dim).step_by(LANES) {
-            // A copy: what is read by a variable index would be summed in memory.
-            mixed.copy_from_slice(&columns_by::<M>(p, lane, &scratch.v, dim, column));
-            for (i, mixed) in (lane..).zip(&mixed).take_while(|(i, _)| first + i < geometry.seq) {
-                let share = 1.0 / sum[i];
-                let row = &mut out.row(first + i)[own_column..own_column + geometry.head_dim];
-                for (out, mixed) in row[column..].iter_mut().zip(mixed) {
-                    *out = T::put(mixed * share);
-                }
-            }
+            let seen = columns_by::<M>(&p[..first + lane], lane, v, dim, column);
+            let at = Place { first, lane, own_column, column };
+            finish_tile::<M, T>(seen, p, v, sum, geometry, at, out);
+        }
+    }
+}
+
+/// A tile of the mixture: its first query, the first lane of the tile, the first column of the head, that of the tile in it.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) first: usize,
+    pub(super) lane: usize,
+    pub(super) own_column: usize,
+    pub(super) column: usize,
+}
+
+/// Adds to a tile that has the keys before its queries those of the queries themselves, divides and writes it.
+#[inline(always)]
+pub(super) fn finish_tile<M: Machine, T: Element>(
+    seen: Tile,
+    p: &[Lanes],
+    v: &[f32],
+    sum: &Lanes,
+    geometry: Geometry,
+    Place { first, lane, own_column, column }: Place,
+    out: &mut RowsMut<'_, T>,
+) {
+    let dim = geometry.padded_dim();
+    let own = first + lane;
+    let mut mixed = [[0.0; LANES]; TILE];
+    // A copy: what is read by a variable index would be summed in memory.
+    mixed.copy_from_slice(&add_triangle::<M>(
+        seen,
+        &p[own..own + TILE],
+        lane,
+        &v[own * dim..],
+        dim,
+        column,
+    ));
+    for (i, mixed) in (lane..).zip(&mixed).take_while(|(i, _)| first + i < geometry.seq) {
+        let share = 1.0 / sum[i];
+        let row = &mut out.row(first + i)[own_column..own_column + geometry.head_dim];
+        for (out, mixed) in row[column..].iter_mut().zip(mixed) {
+            *out = T::put(mixed * share);
         }
     }
 }

@@ -165,6 +165,52 @@ fn a_later_token_changes_nothing_before_it_and_other_sequences_nothing() {
     assert!(!before.narrow(0, 18, 3).equal(&after.narrow(0, 18, 3)));
 }
 
+/// What comes later may be anything, not only small.
+#[test]
+fn nothing_that_is_not_a_number_reaches_an_earlier_query() {
+    let case =
+        Case { seq: 41, heads: [2, 1], head_dim: 20, pairs: None, alibi: false, bias: false };
+    let call = attention(&case, None, None, None);
+    for kind in [Kind::Float, Kind::BFloat16] {
+        let qkv = normal(&[BATCH * 41, case.width()], 1).to_kind(kind);
+        let (before, _) = call.forward(&qkv).unwrap();
+        for token in [0, 7, 8, 15, 16, 30, 40] {
+            for value in [f64::NAN, f64::INFINITY] {
+                let spoilt = qkv.copy();
+                let _ = spoilt.get(token).fill_(value);
+                at_every_level(|level| {
+                    let (after, _) = call.forward(&spoilt).unwrap();
+                    let all_finite = |rows: Tensor| bool::try_from(rows.isfinite().all()).unwrap();
+                    let place = format!("{value} at {token}, {kind:?}, {level:?}");
+                    assert!(all_finite(after.narrow(0, 0, token)), "{place}");
+                    assert!(!all_finite(after.narrow(0, token, 1)), "{place}");
+                    let other = |x: &Tensor| x.narrow(0, 41, 41);
+                    assert!(all_finite(other(&after)), "{place}");
+                });
+            }
+        }
+        assert!(bool::try_from(before.isfinite().all()).unwrap());
+    }
+}
+
+#[test]
+fn results_do_not_depend_on_threads() {
+    let case = Case { seq: 37, heads: [4, 2], head_dim: 8, pairs: None, alibi: false, bias: true };
+    let (qkv, bias) = (normal(&[7 * 37, case.width()], 1), normal(&[case.width()], 2));
+    let call = attention(&case, None, Some(&bias), None);
+    let all = |threads| {
+        tch::set_num_threads(threads);
+        let (out, lse) = call.forward(&qkv).unwrap();
+        let d_qkv = qkv.empty_like();
+        call.backward_into(&qkv, &out, &lse, &out, &d_qkv).unwrap();
+        tch::set_num_threads(1);
+        (out, lse, d_qkv)
+    };
+    let one = all(1);
+    assert_eq!(all(2), one);
+    assert_eq!(all(3), one);
+}
+
 /// Far from 0 the exponential of a score would overflow.
 #[test]
 fn large_scores_do_no_harm() {

@@ -91,6 +91,27 @@ pub(super) fn columns_by<M: Machine>(
     sum
 }
 
+/// `sum[m] += Σₖ a[k][first + m] b[k][column ..]` over the `TILE` rows k ≤ m: what a query does not see is not touched, so
+/// that it may be anything.
+#[inline(always)]
+pub(super) fn add_triangle<M: Machine>(
+    mut sum: Tile,
+    a: &[Lanes],
+    first: usize,
+    b: &[f32],
+    width: usize,
+    column: usize,
+) -> Tile {
+    for (k, (a, b)) in a.iter().zip(b.chunks_exact(width)).enumerate() {
+        if let Some(b) = b[column..].first_chunk() {
+            for m in k..TILE {
+                sum[m] = add_product::<M>(sum[m], a[first + m], b);
+            }
+        }
+    }
+    sum
+}
+
 /// `sum[m][column ..] += Σₖ a[m][k] b[k][column ..]` over `LANES` rows `b`; both have rows of `width`.
 #[inline(always)]
 pub(super) fn add_rows_by<M: Machine>(
