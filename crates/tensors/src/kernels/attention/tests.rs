@@ -141,8 +141,8 @@ fn result_and_gradient_are_those_of_the_definition() {
                     let case = Case { seq, heads, head_dim, pairs, alibi, bias };
                     // Sums of some forty f32 products.
                     check(&case, Kind::Float, 1e-5);
-                    // 8 bits of the result, and of the result that the gradient is computed from.
-                    check(&case, Kind::BFloat16, 0.02);
+                    // 8 bits of what goes into each of seven products, of scores up to some ten.
+                    check(&case, Kind::BFloat16, 0.06);
                 }
             }
         }

@@ -4,8 +4,8 @@
 
 use crate::kernels::attention::tile::{LANES, Lanes, TILE, Tile};
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_set1_epi32,
-    _mm512_setzero_ps, _mm512_storeu_ps,
+    __m512, __m512bh, __m512i, _mm512_dpbf16_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_storeu_ps,
 };
 use std::mem::transmute;
 
@@ -93,7 +93,7 @@ pub(super) fn add_rows_by(
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn dot(sum: __m512, pair: u32, b: __m512bh) -> __m512 {
     // SAFETY: both are 512 bits.
-    let pair = unsafe { transmute::<_, __m512bh>(_mm512_set1_epi32(pair as i32)) };
+    let pair = unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(pair as i32)) };
     _mm512_dpbf16_ps(sum, pair, b)
 }
 
@@ -103,7 +103,7 @@ fn dot(sum: __m512, pair: u32, b: __m512bh) -> __m512 {
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn words(b: *const u32) -> __m512bh {
     // SAFETY: the caller's; and both are 512 bits.
-    unsafe { transmute::<_, __m512bh>(_mm512_loadu_si512(b.cast())) }
+    unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.cast())) }
 }
 
 /// # Safety
