@@ -11,6 +11,7 @@ use toml::Table;
 
 use crate::config::{Claim, Experiment, read};
 use crate::data::Prepared;
+use crate::horizon::{self, HorizonConfig};
 use crate::length::{self, LengthConfig};
 use crate::magneto::{self, MagnetoConfig};
 use crate::outcome::{Curve, Outcome};
@@ -24,6 +25,8 @@ pub enum Body {
     LengthExtrapolation(LengthConfig),
     /// Trains models that differ in where their norms sit, by depth and learning rate, and measures one update's size.
     MagnetoStability(MagnetoConfig),
+    /// Trains at many learning rates and horizons, and predicts the best learning rate of a longer one.
+    LrHorizon(HorizonConfig),
 }
 
 /// The settings that a kind has beside the common ones.
@@ -31,6 +34,7 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
     match kind {
         "length-extrapolation" => Ok(&["arms", "evaluation", "samples", "tuning", "sweep"]),
         "magneto-stability" => Ok(&["arms", "grid", "update"]),
+        "lr-horizon" => Ok(&["arms", "horizons", "sweep", "external"]),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -40,6 +44,7 @@ pub(crate) fn check_own_settings(kind: &str, own: Table) -> Result<()> {
     match kind {
         "length-extrapolation" => read::<LengthConfig>(own).map(drop),
         "magneto-stability" => read::<MagnetoConfig>(own).map(drop),
+        "lr-horizon" => read::<HorizonConfig>(own).map(drop),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -50,6 +55,15 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => body.validate(experiment),
             Self::MagnetoStability(body) => body.validate(experiment),
+            Self::LrHorizon(body) => body.validate(experiment),
+        }
+    }
+
+    /// A run directory must mean the same from any working directory.
+    pub(crate) fn make_paths_absolute(&mut self) -> Result<()> {
+        match self {
+            Self::LengthExtrapolation(_) | Self::MagnetoStability(_) => Ok(()),
+            Self::LrHorizon(body) => body.make_paths_absolute(),
         }
     }
 
@@ -62,15 +76,17 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::cells(experiment, body, data),
             Self::MagnetoStability(body) => magneto::cells(experiment, body, data),
+            Self::LrHorizon(body) => horizon::cells(experiment, body, data),
         }
     }
 
     /// What one unit of [`crate::config::Measure::at`] is on the abscissa of a series: the training length in tokens
-    /// for lengths, the layers of the deepest models for depths, 1 where series have abscissae that a configuration can name.
+    /// for lengths, the layers of the deepest models for depths, the held-out horizon for horizons, 1 where series have abscissae that a configuration can name.
     pub(crate) fn unit_of_at(&self) -> f64 {
         match self {
             Self::LengthExtrapolation(body) => body.training_length() as f64,
             Self::MagnetoStability(body) => body.deepest() as f64,
+            Self::LrHorizon(body) => body.held_out_tokens(),
         }
     }
 
@@ -84,6 +100,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
             Self::MagnetoStability(body) => magneto::derived(experiment, body, rows, curves),
+            Self::LrHorizon(body) => horizon::derived(body, curves),
         }
     }
 
@@ -98,6 +115,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
             Self::MagnetoStability(body) => magneto::reconsider(body, claim, rows, judgement),
+            Self::LrHorizon(body) => horizon::reconsider(body, claim, curves, judgement),
         }
     }
 
@@ -106,6 +124,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::recommendation(outcome, body),
             Self::MagnetoStability(body) => magneto::recommendation(outcome, body),
+            Self::LrHorizon(body) => horizon::recommendation(outcome, body),
         }
     }
 
@@ -114,6 +133,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::report(outcome, body),
             Self::MagnetoStability(body) => magneto::report(outcome, body),
+            Self::LrHorizon(body) => horizon::report(outcome, body),
         }
     }
 }

@@ -28,7 +28,13 @@ macro_rules! catalog {
     };
 }
 
-catalog!["quickstart", "length-extrapolation", "magneto-stability"];
+catalog![
+    "quickstart",
+    "length-extrapolation",
+    "magneto-stability",
+    "lr-horizon",
+    "lr-horizon-external",
+];
 
 /// Finds an experiment by name.
 ///

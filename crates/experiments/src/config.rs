@@ -262,7 +262,7 @@ impl Experiment {
         for path in self.data.paths.iter_mut().chain(file) {
             *path = std::path::absolute(&*path).with_context(|| format!("`{}`", path.display()))?;
         }
-        Ok(())
+        self.body.make_paths_absolute()
     }
 
     fn validate(&self) -> Result<()> {

@@ -21,6 +21,8 @@ pub mod data;
 mod environment;
 mod evaluate;
 mod executor;
+mod external;
+mod horizon;
 mod interrupt;
 mod length;
 mod magneto;

@@ -9,6 +9,7 @@ use forerun_runs::verdict::detectable_effect;
 use crate::cell::{Cell, Task};
 use crate::config::Experiment;
 use crate::data::Prepared;
+use crate::external::External;
 use crate::store::Store;
 
 /// Assumed speed of one worker thread until a cell has been measured on this machine, in FLOP/s: about what a
@@ -136,6 +137,10 @@ impl Plan {
     }
 
     fn time(&self, experiment: &Experiment, store: &Store, jobs: usize, rate: Rate) -> String {
+        let commands = self.commands_left(store);
+        if let [_, ..] = commands.as_slice() {
+            return self.time_of_commands(experiment, &commands, jobs);
+        }
         let minutes = self.seconds_left(store, rate) / jobs as f64 / 60.0;
         let basis = match rate.n_cells {
             0 => "an assumption until a cell has run here".to_owned(),
@@ -144,6 +149,33 @@ impl Plan {
         let speed = quantity(rate.flops_per_sec);
         format!(
             "about {minutes:.1} min of {} allowed on two cores ({speed}FLOP/s a worker, {basis})",
+            experiment.minutes
+        )
+    }
+
+    /// External commands that have not run yet.
+    fn commands_left(&self, store: &Store) -> Vec<&External> {
+        let left = self.cells.iter().filter(|planned| !store.is_done(&planned.key));
+        left.filter_map(|planned| match &planned.cell.task {
+            Task::External(command) => Some(command),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// How long external commands take is not ours to know.
+    fn time_of_commands(&self, experiment: &Experiment, left: &[&External], jobs: usize) -> String {
+        let runs = counted(left.len() as u64, "external run");
+        let secs: Option<Vec<f64>> = left.iter().map(|command| command.expected_secs).collect();
+        let Some(secs) = secs else {
+            return format!(
+                "unknown: {runs} left, and external.tokens_per_sec does not say how fast; {} min allowed",
+                experiment.minutes
+            );
+        };
+        let minutes = secs.iter().sum::<f64>() / jobs as f64 / 60.0;
+        format!(
+            "about {minutes:.1} min of {} allowed, {runs} left at the speed that external.tokens_per_sec states",
             experiment.minutes
         )
     }

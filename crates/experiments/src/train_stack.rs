@@ -21,6 +21,7 @@ use tch::Device;
 use crate::cell::{CellResult, Cost, MemberResult};
 use crate::data::open_packed;
 use crate::environment;
+use crate::horizon::SweepRate;
 use crate::model::{LanguageModel, Rows};
 use crate::plan::LIBTORCH_BYTES;
 use crate::protocol::Message;
@@ -56,7 +57,7 @@ pub struct StackMember {
 }
 
 /// A learning rate that is known, or that another cell finds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum LearningRate {
     /// Known when the plan is made.
@@ -70,6 +71,19 @@ pub enum LearningRate {
         /// Place of that cell among those that this one needs.
         need: usize,
     },
+    /// What a sweep over horizons in other cells says.
+    FromSweep(SweepRate),
+}
+
+impl LearningRate {
+    /// The rate; none if the needed cells do not show it.
+    pub(crate) fn find(&self, work: &Work<'_>) -> Result<Option<f64>> {
+        match self {
+            Self::Fixed { lr } => Ok(Some(*lr)),
+            Self::BestOf { need } => Ok(best(&needed_result(&work.needed(*need)?)?)),
+            Self::FromSweep(rate) => rate.find(work),
+        }
+    }
 }
 
 /// The folder of one member's model in the folder of its stack.
@@ -168,18 +182,26 @@ fn sources<'a>(task: &TrainStack, text: &'a Packed) -> Result<Vec<Rows<'a>>> {
 
 /// The learning rate of every member; none if a needed cell found none that trains.
 fn learning_rates(task: &TrainStack, work: &Work<'_>) -> Result<Option<Vec<f64>>> {
-    let rate = |member: &StackMember| match member.lr {
-        LearningRate::Fixed { lr } => Ok(Some(lr)),
-        LearningRate::BestOf { need } => Ok(best(&needed_result(&work.needed(need)?)?)),
-    };
-    let rates: Result<Option<Vec<f64>>> = task.members.iter().map(rate).collect();
+    let rates: Result<Option<Vec<f64>>> =
+        task.members.iter().map(|member| member.lr.find(work)).collect();
     if let Ok(Some(rates)) = &rates
-        && task.members.iter().any(|member| matches!(member.lr, LearningRate::BestOf { .. }))
-        && let Some(lr) = rates.first()
+        && let Some(text) = in_words(&task.members, rates)
     {
-        Message::Note { text: format!("learning rate {lr}, the best that was tried") }.send();
+        Message::Note { text }.send();
     }
     rates
+}
+
+/// What a person should know of rates that the plan did not have.
+fn in_words(members: &[StackMember], rates: &[f64]) -> Option<String> {
+    match &members.iter().find(|member| !matches!(member.lr, LearningRate::Fixed { .. }))?.lr {
+        LearningRate::FromSweep(_) => {
+            let mut rates: Vec<String> = rates.iter().map(f64::to_string).collect();
+            rates.dedup();
+            Some(format!("learning rates {}, from the sweep", rates.join(", ")))
+        }
+        _ => rates.first().map(|lr| format!("learning rate {lr}, the best that was tried")),
+    }
 }
 
 /// The learning rate of the member with the lowest validation loss; of equal ones the lowest rate.

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cell::{Cell, CellResult, Task};
 use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
-use crate::{evaluate, store, train_lm, train_stack, unigram, update_size};
+use crate::{evaluate, external, store, train_lm, train_stack, unigram, update_size};
 
 /// How a cell's code ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,6 +89,7 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         Task::EvaluateLm(task) => evaluate::run(task, &context),
         Task::UpdateSize(task) => update_size::run(task, &context),
         Task::UnigramLoss(task) => unigram::run(task, &context),
+        Task::External(task) => external::run(task, &context),
     };
     match end {
         Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),

@@ -196,7 +196,11 @@ impl<'a> Layout<'a> {
             Some(_) => LearningRate::BestOf { need: 0 },
             None => LearningRate::Fixed { lr: subject.arm.training.optimiser.lr },
         };
-        let member = |&seed: &u64| StackMember { lr, seed: self.training_seed(seed), init: None };
+        let member = |&seed: &u64| StackMember {
+            lr: lr.clone(),
+            seed: self.training_seed(seed),
+            init: None,
+        };
         let seq_len = subject.arm.training.seq_len;
         let task = TrainStack {
             model: self.known(&subject.model),

@@ -1,0 +1,121 @@
+//! A command in a process group of its own, so that what it starts can be ended with it.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+/// How long a command that was told to end may take.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// By itself.
+    Exited(ExitStatus),
+    /// It took too long.
+    TimedOut,
+    /// The user stopped the run.
+    Stopped,
+}
+
+/// A command that runs; it is killed when this is dropped.
+pub(super) struct Child {
+    child: std::process::Child,
+    is_over: bool,
+}
+
+impl Child {
+    /// Starts `words` in `directory`; what it prints goes to `log`.
+    pub(super) fn start(words: &[String], directory: &Path, log: &Path) -> Result<Self> {
+        let (program, arguments) = words.split_first().context("external.command is empty")?;
+        let file =
+            File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        into_group(&mut command);
+        let child = command.spawn().with_context(|| {
+            format!("cannot start `{program}` in `{}`, external.command", directory.display())
+        })?;
+        Ok(Self { child, is_over: false })
+    }
+
+    /// Its exit status, if it has ended.
+    pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let status = self.child.try_wait().context("the command was lost")?;
+        self.is_over |= status.is_some();
+        Ok(status)
+    }
+
+    /// Tells it to end, and kills it if it does not.
+    pub(super) fn end(&mut self) -> Result<()> {
+        self.signal(Signal::Terminate);
+        let told = Instant::now();
+        while told.elapsed() < GRACE {
+            if self.ended()?.is_some() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.kill();
+        Ok(())
+    }
+
+    /// Kills it and whatever it started and left behind.
+    fn kill(&mut self) {
+        self.signal(Signal::Kill);
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.is_over = true;
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.kill();
+        }
+    }
+}
+
+enum Signal {
+    Terminate,
+    Kill,
+}
+
+#[cfg(unix)]
+fn into_group(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn into_group(_command: &mut Command) {}
+
+#[cfg(unix)]
+impl Child {
+    fn signal(&self, signal: Signal) {
+        use nix::sys::signal::{self, killpg};
+        use nix::unistd::Pid;
+        let signal = match signal {
+            Signal::Terminate => signal::Signal::SIGTERM,
+            Signal::Kill => signal::Signal::SIGKILL,
+        };
+        // Its process group has its own number. A group that is gone already needs no signal.
+        if let Ok(group) = i32::try_from(self.child.id()) {
+            let _ = killpg(Pid::from_raw(group), signal);
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl Child {
+    fn signal(&self, _signal: Signal) {}
+}

@@ -1,0 +1,172 @@
+//! The series that claims are about, made from what was measured, and what their rules cannot see.
+
+use anyhow::Result;
+use forerun_runs::verdict::{Judgement, Verdict};
+
+use super::valley::{Valleys, reason_in_words};
+use super::{Arm, HELD_OUT, HorizonConfig};
+use crate::config::{Claim, Measure};
+use crate::outcome::Curve;
+use crate::plan::quantity;
+
+/// A series that a claim may name.
+pub(super) struct Known {
+    pub(super) name: &'static str,
+    /// Where it has values.
+    pub(super) at: At,
+    /// Whether only the first arm has it.
+    pub(super) first_arm_alone: bool,
+}
+
+/// Where a series has values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum At {
+    /// One value, which belongs to no horizon.
+    Nowhere,
+    /// One value, at the held-out horizon.
+    HeldOut,
+    /// One at every horizon of the arm.
+    Horizon,
+}
+
+const OPTIMUM: &str = "optimum";
+const EXPONENT: &str = "exponent";
+const PREDICTION_ERROR: &str = "prediction-error";
+const LOSS_PREDICTED: &str = "loss/predicted";
+const LOSS_CARRIED: &str = "loss/carried";
+const LOSS_BEST: &str = "loss/best";
+
+/// What a claim may name.
+pub(super) const SERIES: [Known; 6] = [
+    Known { name: OPTIMUM, at: At::Horizon, first_arm_alone: false },
+    Known { name: EXPONENT, at: At::Nowhere, first_arm_alone: true },
+    Known { name: PREDICTION_ERROR, at: At::HeldOut, first_arm_alone: true },
+    Known { name: LOSS_PREDICTED, at: At::HeldOut, first_arm_alone: true },
+    Known { name: LOSS_CARRIED, at: At::HeldOut, first_arm_alone: true },
+    Known { name: LOSS_BEST, at: At::HeldOut, first_arm_alone: true },
+];
+
+/// Of every arm and seed, by horizon:
+///
+/// - `optimum`: the best learning rate by the parabola of that seed, in octaves above 1; no value if there is none.
+///
+/// Of the first arm and every seed:
+///
+/// - `exponent`, at 0: beta of the law through that seed's own optima of the fitted horizons;
+/// - `prediction-error`: by how many octaves what that law says of the held-out horizon lies above that seed's optimum
+///   there;
+/// - `loss/…`: loss at the held-out horizon with the learning rate that the law of all seeds predicts, with the one that
+///   is carried over, and with the one of lowest mean loss among all that were tried there.
+pub(crate) fn derived(body: &HorizonConfig, curves: &[Curve]) -> Vec<Curve> {
+    let valleys = Valleys::new(body, curves);
+    let optima = body.arms.iter().flat_map(|arm| optima(&valleys, arm));
+    let of_subject = body.subject().into_iter().flat_map(|arm| of_subject(&valleys, arm));
+    optima.chain(of_subject).collect()
+}
+
+fn optima(valleys: &Valleys<'_>, arm: &Arm) -> Vec<Curve> {
+    let parts = valleys.body.parts(arm);
+    let by_part: Vec<(f64, Vec<f64>)> =
+        parts.into_iter().map(|part| (part, valleys.optima_by_seed(arm, part))).collect();
+    let of_seed = |(index, &seed): (usize, &u64)| {
+        let points = by_part.iter().map(|(part, optima)| {
+            (valleys.body.nominal(*part), optima.get(index).map_or(f64::NAN, |lr| lr.log2()))
+        });
+        curve(arm, seed, OPTIMUM, points.collect())
+    };
+    valleys.seeds.iter().enumerate().map(of_seed).collect()
+}
+
+fn of_subject(valleys: &Valleys<'_>, arm: &Arm) -> Vec<Curve> {
+    let held_out = valleys.body.nominal(HELD_OUT);
+    let best = valleys.best().map(|best| best.lr);
+    let mut curves = Vec::new();
+    for &seed in &valleys.seeds {
+        let exponent = valleys.fitted_law(&[seed]).map_or(f64::NAN, |law| law.exponent());
+        curves.push(curve(arm, seed, EXPONENT, vec![(0.0, exponent)]));
+        let mut add =
+            |series, value| curves.push(curve(arm, seed, series, vec![(held_out, value)]));
+        add(PREDICTION_ERROR, prediction_error(valleys, arm, seed));
+        add(LOSS_PREDICTED, valleys.held_out_loss(valleys.predicted, seed));
+        add(LOSS_CARRIED, valleys.held_out_loss(valleys.carried, seed));
+        add(LOSS_BEST, valleys.held_out_loss(best, seed));
+    }
+    curves
+}
+
+/// Octaves from a seed's optimum at the held-out horizon up to what its fitted horizons predict; NaN without either.
+fn prediction_error(valleys: &Valleys<'_>, arm: &Arm, seed: u64) -> f64 {
+    let measured = valleys.optimum(arm, HELD_OUT, &[seed]);
+    let pair = valleys.prediction(&[seed]).zip(measured.vertex());
+    pair.map_or(f64::NAN, |(predicted, vertex)| (predicted / vertex.x).log2())
+}
+
+fn curve(arm: &Arm, seed: u64, series: &str, points: Vec<(f64, f64)>) -> Curve {
+    Curve { arm: arm.name.clone(), seed, series: series.to_owned(), points }
+}
+
+/// A best learning rate at the end of what was tried may not be the best, so that nothing is known about how far a loss
+/// lies above that of the best. And where a value is missing, the reason says which valley shows no optimum.
+pub(crate) fn reconsider(
+    body: &HorizonConfig,
+    claim: &Claim,
+    curves: &[Curve],
+    judgement: Judgement,
+) -> Result<Judgement> {
+    let valleys = Valleys::new(body, curves);
+    let is_about = |series: &str| claim.measures().any(|measure| measure.series == series);
+    if is_about(LOSS_BEST)
+        && judgement.verdict == Verdict::Reproduced
+        && valleys.best().is_some_and(|best| best.at_edge)
+    {
+        let reason = format!(
+            "the best learning rate of the held-out horizon is the lowest or the highest that was tried, so a better one \
+             may lie beyond; give sweep.held_out_learning_rates more (without regard to that: {})",
+            judgement.reason
+        );
+        return Ok(Judgement { verdict: Verdict::Inconclusive, reason, ..judgement });
+    }
+    if judgement.effect.is_some() {
+        return Ok(judgement);
+    }
+    let missing: Vec<String> =
+        claim.measures().flat_map(|measure| not_identified(&valleys, measure)).collect();
+    if missing.is_empty() {
+        return Ok(judgement);
+    }
+    let reason = format!("not identified: {} ({})", missing.join("; "), judgement.reason);
+    Ok(Judgement { reason, ..judgement })
+}
+
+/// The valleys behind a measure that show no optimum: of single seeds, but for losses, whose learning rates come from
+/// all seeds.
+fn not_identified(valleys: &Valleys<'_>, measure: &Measure) -> Vec<String> {
+    let body = valleys.body;
+    let Some(arm) = body.arms.iter().find(|arm| arm.name == measure.arm) else { return Vec::new() };
+    let mut parts = match measure.series.as_str() {
+        OPTIMUM => vec![measure.at],
+        _ => body.horizons.fitted.clone(),
+    };
+    if measure.series == PREDICTION_ERROR {
+        parts.push(HELD_OUT);
+    }
+    let groups: Vec<Vec<u64>> = match measure.series.as_str() {
+        LOSS_PREDICTED | LOSS_CARRIED | LOSS_BEST => vec![valleys.seeds.clone()],
+        _ => valleys.seeds.iter().map(|&seed| vec![seed]).collect(),
+    };
+    let mut found = Vec::new();
+    for part in parts {
+        for seeds in &groups {
+            let Some(reason) = reason_in_words(&valleys.optimum(arm, part, seeds)) else {
+                continue;
+            };
+            let who = match seeds.as_slice() {
+                [seed] => format!("seed {seed}"),
+                _ => "all seeds".to_owned(),
+            };
+            let tokens = quantity(body.n_tokens(part));
+            found.push(format!("{who} at {} tokens: {reason}", tokens.trim_end()));
+        }
+    }
+    found
+}
