@@ -33,6 +33,7 @@ catalog![
     "length-extrapolation",
     "magneto-stability",
     "lr-horizon",
+    "lr-horizon-width",
     "lr-horizon-external",
 ];
 

@@ -177,3 +177,6 @@ fn result(task: &External, word: &str, lr: Option<f64>, seen: &Outcome) -> CellR
         ..CellResult::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -392,3 +392,6 @@ fn validate_rates(name: &str, least: usize, rates: &[f64]) -> Result<()> {
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,11 @@ fn curves(points: &[Row]) -> Vec<Curve> {
     curves
 }
 
-fn judge_all(experiment: &Experiment, rows: &[Row], curves: &[Curve]) -> Result<Vec<ClaimVerdict>> {
+pub(crate) fn judge_all(
+    experiment: &Experiment,
+    rows: &[Row],
+    curves: &[Curve],
+) -> Result<Vec<ClaimVerdict>> {
     let derived = experiment.body.derived(experiment, rows, curves);
     let curves = [curves, &derived].concat();
     experiment.claims.iter().map(|claim| judge_one(experiment, claim, rows, &curves)).collect()

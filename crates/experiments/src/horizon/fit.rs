@@ -3,7 +3,7 @@
 use forerun_scaling::law::LrHorizon;
 use forerun_scaling::parabola::{Optimum, ParabolaConfig, Reason, parabola};
 use forerun_scaling::units::CountUnit;
-use forerun_scaling::{Fit, FitConfig, Objective, Observations, Quantity, fit};
+use forerun_scaling::{Fit, FitConfig, Objective, Observations, fit};
 
 /// One training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,37 +49,44 @@ pub(super) fn optimum(
         .unwrap_or(Optimum::NotIdentified(Reason::TooFewPoints { n: 0 }, None))
 }
 
-/// The law of the best learning rate of one kind of model, `LR*(D) = C D^-beta`, D in billions of tokens.
-#[derive(Clone, Debug)]
+/// The law of the best learning rate of one kind of model, `LR*(D) = C D^-beta`, D in billions of tokens: what
+/// [`LrHorizon::of_tokens`] fits with [`Objective::NlsLog`], here in closed form, as it is a straight line.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Law {
-    law: LrHorizon,
-    fit: Fit,
+    ln_constant: f64,
+    exponent: f64,
 }
 
 impl Law {
-    /// Least squares through the logarithms of pairs of tokens and best learning rate; none through fewer than three.
+    /// Least squares through the logarithms of pairs of tokens and best learning rate; none through fewer than three, or
+    /// through one horizon.
     pub(super) fn through(optima: &[(f64, f64)]) -> Option<Self> {
-        let (tokens, rates): (Vec<f64>, Vec<f64>) = optima.iter().copied().unzip();
-        let observations = Observations::new("lr", rates).with_input("d", tokens);
-        let law = LrHorizon::of_tokens(CountUnit::Billions);
-        let fit = fit(&law, &observations, &FitConfig::new(Objective::NlsLog)).ok()?;
-        Some(Self { law, fit })
+        let unit = CountUnit::Billions.size();
+        let points: Vec<(f64, f64)> =
+            optima.iter().map(|&(tokens, lr)| ((tokens / unit).ln(), lr.ln())).collect();
+        let n = points.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+        let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+        let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+        let slope = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread;
+        let law = Self { ln_constant: y - slope * x, exponent: -slope };
+        (points.len() > 2 && law.exponent.is_finite()).then_some(law)
     }
 
     /// `beta`: above 0 the best learning rate falls with the horizon.
     pub(super) fn exponent(&self) -> f64 {
-        self.fit.value("beta").unwrap_or(f64::NAN)
+        self.exponent
     }
 
     /// `C`: the best learning rate at a billion tokens, if the law reached so far.
     pub(super) fn constant(&self) -> f64 {
-        self.fit.value("C").unwrap_or(f64::NAN)
+        self.ln_constant.exp()
     }
 
     /// The best learning rate at a horizon.
     pub(super) fn at(&self, n_tokens: f64) -> f64 {
-        let quantity = Quantity::prediction(&self.law, &[("d", n_tokens)]);
-        quantity.map_or(f64::NAN, |quantity| quantity.natural(&self.fit.theta))
+        let billions = n_tokens / CountUnit::Billions.size();
+        (self.ln_constant - self.exponent * billions.ln()).exp()
     }
 }
 
@@ -102,7 +109,7 @@ pub(super) fn joint(optima: &[(f64, f64, f64)]) -> Option<Fit> {
     let column = |of: fn(&(f64, f64, f64)) -> f64| optima.iter().map(of).collect::<Vec<f64>>();
     let (sizes, tokens) = (column(|point| point.0), column(|point| point.1));
     let varies = |values: &[f64]| values.iter().any(|value| *value != values[0]);
-    if !(varies(&sizes) && varies(&tokens)) {
+    if optima.is_empty() || !(varies(&sizes) && varies(&tokens)) {
         return None;
     }
     let observations = Observations::new("lr", column(|point| point.2))
@@ -110,4 +117,39 @@ pub(super) fn joint(optima: &[(f64, f64, f64)]) -> Option<Fit> {
         .with_input("d", tokens);
     let law = LrHorizon::of_size_and_tokens(CountUnit::Billions);
     fit(&law, &observations, &FitConfig::new(Objective::NlsLog)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_straight_line_is_the_fit_of_the_law() {
+        let optima = [(2.6e5, 0.0081), (5.2e5, 0.0088), (1.05e6, 0.0062), (2.1e6, 0.0049)];
+        let ours = Law::through(&optima).unwrap();
+        let (tokens, rates): (Vec<f64>, Vec<f64>) = optima.iter().copied().unzip();
+        let observations = Observations::new("lr", rates).with_input("d", tokens);
+        let law = LrHorizon::of_tokens(CountUnit::Billions);
+        let fit = fit(&law, &observations, &FitConfig::new(Objective::NlsLog)).unwrap();
+        assert!((ours.exponent() - fit.value("beta").unwrap()).abs() < 1e-9);
+        assert!((ours.constant() / fit.value("C").unwrap() - 1.0).abs() < 1e-8);
+        assert!((ours.at(1e9) / ours.constant() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn two_points_or_one_horizon_are_no_law() {
+        assert_eq!(Law::through(&[(1e6, 0.01), (2e6, 0.008)]), None);
+        assert_eq!(Law::through(&[(1e6, 0.01), (1e6, 0.008), (1e6, 0.009)]), None);
+        assert_eq!(Law::through(&[]), None);
+    }
+
+    #[test]
+    fn the_law_of_size_and_horizon_needs_two_of_each() {
+        let at = |n: f64, d: f64| (n, d, 0.5 * n.powf(-0.2) * d.powf(-0.3));
+        let grid = [at(1e5, 1e6), at(1e5, 2e6), at(4e5, 1e6), at(4e5, 4e6)];
+        let found = joint(&grid).unwrap();
+        assert!((found.value("alpha").unwrap() - 0.2).abs() < 1e-6);
+        assert!((found.value("beta").unwrap() - 0.3).abs() < 1e-6);
+        assert!(joint(&grid[..2]).is_none() && joint(&[]).is_none());
+    }
 }

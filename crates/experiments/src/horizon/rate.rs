@@ -103,3 +103,6 @@ fn runs_of(cell: &SweptCell, result: &CellResult) -> Vec<Run> {
     };
     rows.into_iter().filter_map(run).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -168,7 +168,7 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         format!("best learning rate at {tokens} tokens"),
     );
     if let Some(regret) = findings.regret(findings.valleys.predicted) {
-        let label = "loss of the predicted rate above the best found".to_owned();
+        let label = "loss of the predicted rate above the best of the others".to_owned();
         add(format!("{:.4}", regret.value), "nats per token", label);
     }
     numbers

@@ -8,6 +8,7 @@ use super::fit::{self, Law, Run};
 use super::rate::predicted;
 use super::{Arm, HELD_OUT, HorizonConfig, Place, Rate};
 use crate::outcome::Curve;
+use crate::plan::counted;
 
 /// Series of held-out losses that a training leaves, by update or token.
 pub(super) const HELD_OUT_LOSS: &str = "validation-loss";
@@ -29,11 +30,13 @@ struct Trained {
     run: Run,
 }
 
-/// The learning rate of the held-out horizon with the lowest mean loss of all that were tried.
+/// The best of what was tried at the held-out horizon without the law's help.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Best {
+    /// The rate with the lowest mean loss of all but the predicted one. So a prediction that is better than everything
+    /// else has a loss below it, and is not compared with itself.
     pub(super) lr: f64,
-    /// It is the lowest or the highest that was tried: a better one may lie beyond.
+    /// The lowest mean loss of all is that of the lowest or the highest rate: a better one may lie beyond.
     pub(super) at_edge: bool,
 }
 
@@ -114,14 +117,19 @@ impl<'a> Valleys<'a> {
         self.optimum(self.body.subject()?, from, &self.seeds).vertex().map(|vertex| vertex.x)
     }
 
-    /// The best learning rate that was tried at the held-out horizon, over all seeds.
+    /// The best learning rates that were tried at the held-out horizon, over all seeds.
     pub(super) fn best(&self) -> Option<Best> {
         let means = self.means(self.body.subject()?, HELD_OUT, &self.seeds);
         let sound: Vec<(f64, f64)> =
             means.into_iter().filter(|point| point.1.is_finite()).collect();
-        let lr = sound.iter().min_by(|a, b| a.1.total_cmp(&b.1))?.0;
+        let lowest = |points: &mut dyn Iterator<Item = &(f64, f64)>| {
+            points.min_by(|a, b| a.1.total_cmp(&b.1)).map(|point| point.0)
+        };
+        let of_all = lowest(&mut sound.iter())?;
         let ends = [sound.first()?.0, sound.last()?.0];
-        Some(Best { lr, at_edge: ends.contains(&lr) })
+        let others = |point: &&(f64, f64)| Some(point.0) != self.predicted;
+        let lr = lowest(&mut sound.iter().filter(others))?;
+        Some(Best { lr, at_edge: ends.contains(&of_all) })
     }
 
     /// Loss of a seed at the held-out horizon with a learning rate; NaN if there is none.
@@ -169,7 +177,10 @@ fn training(body: &HorizonConfig, curve: &Curve) -> Option<Trained> {
 pub(super) fn reason_in_words(optimum: &Optimum) -> Option<String> {
     let Optimum::NotIdentified(reason, _) = optimum else { return None };
     Some(match reason {
-        Reason::TooFewPoints { n } => format!("only {n} learning rates have a loss at every seed"),
+        Reason::TooFewPoints { n } => {
+            let rates = counted(*n as u64, "learning rate");
+            format!("{rates} with a loss near the lowest at every seed, and a parabola needs three")
+        }
         Reason::NotConvex { .. } => "the losses do not curve upwards".to_owned(),
         Reason::AtEdge { below: true, .. } => {
             "the best learning rate lies below all that were tried".to_owned()

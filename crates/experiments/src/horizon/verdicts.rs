@@ -1,5 +1,7 @@
 //! The series that claims are about, made from what was measured, and what their rules cannot see.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use forerun_runs::verdict::{Judgement, Verdict};
 
@@ -56,7 +58,7 @@ pub(super) const SERIES: [Known; 6] = [
 /// - `prediction-error`: by how many octaves what that law says of the held-out horizon lies above that seed's optimum
 ///   there;
 /// - `loss/…`: loss at the held-out horizon with the learning rate that the law of all seeds predicts, with the one that
-///   is carried over, and with the one of lowest mean loss among all that were tried there.
+///   is carried over, and with the one of lowest mean loss among all others than the predicted one.
 pub(crate) fn derived(body: &HorizonConfig, curves: &[Curve]) -> Vec<Curve> {
     let valleys = Valleys::new(body, curves);
     let optima = body.arms.iter().flat_map(|arm| optima(&valleys, arm));
@@ -129,8 +131,10 @@ pub(crate) fn reconsider(
     if judgement.effect.is_some() {
         return Ok(judgement);
     }
-    let missing: Vec<String> =
+    let mut missing: Vec<String> =
         claim.measures().flat_map(|measure| not_identified(&valleys, measure)).collect();
+    let mut told = BTreeSet::new();
+    missing.retain(|text| told.insert(text.clone()));
     if missing.is_empty() {
         return Ok(judgement);
     }
@@ -160,10 +164,13 @@ fn not_identified(valleys: &Valleys<'_>, measure: &Measure) -> Vec<String> {
             let Some(reason) = reason_in_words(&valleys.optimum(arm, part, seeds)) else {
                 continue;
             };
-            let who = match seeds.as_slice() {
+            let mut who = match seeds.as_slice() {
                 [seed] => format!("seed {seed}"),
                 _ => "all seeds".to_owned(),
             };
+            if !body.is_subject(arm) {
+                who = format!("`{}`, {who}", arm.name);
+            }
             let tokens = quantity(body.n_tokens(part));
             found.push(format!("{who} at {} tokens: {reason}", tokens.trim_end()));
         }

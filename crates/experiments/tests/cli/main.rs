@@ -9,6 +9,7 @@
 
 mod browser;
 mod documents;
+mod horizon;
 mod magneto;
 mod mistakes;
 mod program;

@@ -76,7 +76,8 @@ impl<'a> Findings<'a> {
         exponent.and_then(|known| known.interval).is_some_and(|interval| interval.low > 0.0)
     }
 
-    /// By how much the held-out loss at a learning rate lies above that at the best that was tried, paired by seed.
+    /// By how much the held-out loss at a learning rate lies above that at the best that was tried without the law's
+    /// help, paired by seed; below 0 if it is better.
     pub(super) fn regret(&self, lr: Option<f64>) -> Option<Mean> {
         let best = Some(self.valleys.best()?.lr);
         let above = |&seed: &u64| {

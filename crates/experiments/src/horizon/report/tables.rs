@@ -160,7 +160,7 @@ pub(super) fn regrets(findings: &Findings<'_>) -> Table {
         Column::text("learning rate"),
         Column::number("", ""),
         Column::number("held-out loss", "nats/token"),
-        Column::number("above the best found", "nats/token"),
+        Column::number("above the best of the others", "nats/token"),
         Column::number("expected above the optimum", "nats/token"),
         Column::number("tokens that would make up for it", "% of the horizon"),
     ];
@@ -168,7 +168,11 @@ pub(super) fn regrets(findings: &Findings<'_>) -> Table {
     let carried_from =
         words::tokens_in_words(findings.n_tokens(findings.body.horizons.carried_from));
     let mut rows = vec![
-        regret_row(findings, "best found there", valleys.best().map(|best| best.lr)),
+        regret_row(
+            findings,
+            "best of the others that were tried",
+            valleys.best().map(|best| best.lr),
+        ),
         regret_row(findings, "predicted by the law", valleys.predicted),
         regret_row(findings, &format!("carried over from {carried_from} tokens"), valleys.carried),
     ];
@@ -183,7 +187,7 @@ pub(super) fn regrets(findings: &Findings<'_>) -> Table {
         rows.push(row);
     }
     let caption = "The held-out horizon at learning rates that were chosen without it; intervals are 95 % over seeds, paired. \
-                   Expected: by the parabola of that horizon"
+                   The others: all rates but the predicted one. Expected: by the parabola of that horizon"
         .to_owned();
     Table { caption, columns, rows }
 }

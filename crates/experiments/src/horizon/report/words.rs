@@ -137,7 +137,7 @@ fn prediction(findings: &Findings<'_>) -> Option<String> {
 fn regret(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Option<String> {
     let regret = findings.regret(lr)?;
     let mut text = format!(
-        "At the {name} rate, {}, the held-out horizon's loss is {} above the best found.",
+        "At the {name} rate, {}, the held-out horizon's loss is {} above the best of the other rates.",
         rate_in_words(lr?),
         nats(regret)
     );
@@ -212,8 +212,8 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
         ));
     }
     caveats.push(
-        "The best found at the held-out horizon is the lowest of several noisy means, so that its loss is a little too low \
-         and the regrets a little too high."
+        "The best of the other rates at the held-out horizon is the lowest of several noisy means, so that its loss is a \
+         little too low and the regrets a little too high."
             .to_owned(),
     );
     if findings.valleys.best().is_some_and(|best| best.at_edge) {
