@@ -213,7 +213,7 @@ impl HorizonConfig {
         ensure!(*min_r2 <= 1.0, "sweep.parabola.min_r2 must be at most 1, got {min_r2}");
         match window {
             Window::Around(0) => bail!("sweep.parabola.window.around must be at least 1, got 0"),
-            Window::Within(nats) if !(*nats > 0.0) => {
+            Window::Within(nats) if *nats <= 0.0 || nats.is_nan() => {
                 bail!("sweep.parabola.window.within must be positive, got {nats}")
             }
             _ => Ok(()),

@@ -16,6 +16,8 @@ use crate::report_parts::Mean;
 const LINE_POINTS: usize = 41;
 /// Losses further above the lowest are at the edge of the drawing, nats per token.
 const HIGHEST: f64 = 0.15;
+/// The lower end of the drawing, for what noise puts below a parabola.
+const LOWEST: f64 = -0.05;
 
 /// Loss above the lowest of its horizon by learning rate, a panel for each horizon.
 pub(super) fn valleys(findings: &Findings<'_>) -> Figure {
@@ -35,7 +37,11 @@ pub(super) fn valleys(findings: &Findings<'_>) -> Figure {
         ),
         plot: Plot::Panels(Panels {
             x: Axis::log10("peak learning rate", ""),
-            y: Axis { max: Some(HIGHEST), ..Axis::new("loss above the lowest", "nats per token") },
+            y: Axis {
+                min: Some(LOWEST),
+                max: Some(HIGHEST),
+                ..Axis::new("loss above the lowest", "nats per token")
+            },
             panels,
         }),
     }

@@ -99,7 +99,7 @@ fn exponent(findings: &Findings<'_>) -> String {
     };
     let found = spread.exponent();
     let text = format!(
-        "Over the fitted horizons the best learning rate goes as the horizon to the power -({}).",
+        "Over the fitted horizons the best learning rate is proportional to D^-β with β = {}.",
         known(found)
     );
     match found.interval {
@@ -137,7 +137,7 @@ fn prediction(findings: &Findings<'_>) -> Option<String> {
 fn regret(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Option<String> {
     let regret = findings.regret(lr)?;
     let mut text = format!(
-        "At the {name} rate, {}, the held-out horizon's loss is {} above the best of the other rates.",
+        "At the {name} rate, {}, the held-out horizon's loss minus that of the best of the other rates is {}.",
         rate_in_words(lr?),
         nats(regret)
     );
@@ -245,7 +245,7 @@ pub(super) fn next_steps(findings: &Findings<'_>) -> Vec<Block> {
         try_next(
             "The law by other means, from this run's table",
             "cargo xtask fit --law lr-horizon --data RUN/results.parquet \
-             --columns n=n_params,d=n_tokens,lr=lr,loss=validation_loss"
+             --columns d=n_tokens,lr=lr,loss=validation_loss"
                 .to_owned(),
         ),
     ];
