@@ -10,12 +10,11 @@ use forerun_runs::recommendation::{Recommendation, RecommendedInterval};
 use forerun_runs::report::{Block, KeyNumber, Report};
 use serde_json::json;
 
-use super::spread::{CONFIDENCE, Known};
+use super::spread::Known;
 use super::{HELD_OUT, HorizonConfig};
-use crate::config::Scale;
 use crate::outcome::Outcome;
 use crate::plan::counted;
-use crate::report_parts::{self, provenance};
+use crate::report_parts::{self, CONFIDENCE, provenance};
 use findings::Findings;
 use words::{rate_in_words, three_digits, tokens_in_words};
 
@@ -24,10 +23,7 @@ const BEYOND: [f64; 2] = [2.0, 4.0];
 
 /// What to set, if the run found out: nothing at the smoke scale, nor from fewer seeds than the claims ask for.
 pub(crate) fn recommendation(outcome: &Outcome, body: &HorizonConfig) -> Vec<Recommendation> {
-    let experiment = &outcome.experiment;
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2);
-    if experiment.scale == Scale::Smoke || experiment.seeds < needed {
+    if !report_parts::can_recommend(&outcome.experiment) {
         return Vec::new();
     }
     let findings = Findings::new(outcome, body);

@@ -6,9 +6,8 @@ use rand::Rng;
 use super::Arm;
 use super::fit::Law;
 use super::valley::Valleys;
+use crate::report_parts::CONFIDENCE;
 
-/// Confidence of every interval.
-pub(super) const CONFIDENCE: f64 = 0.95;
 /// Fewer seeds than this have no interval.
 const MIN_SEEDS: usize = 3;
 
@@ -24,7 +23,7 @@ pub(super) struct Spread {
     pub(super) n_failed: usize,
 }
 
-/// A value and where it lies at [`CONFIDENCE`]; no interval from fewer than three seeds.
+/// A value and where it lies, at the confidence of a report; no interval from fewer than three seeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Known {
     pub(super) value: f64,

@@ -139,18 +139,6 @@ impl<'a> Valleys<'a> {
         let found = runs.iter().find(|run| run.lr == lr && run.seed == seed);
         found.map_or(f64::NAN, |run| run.loss)
     }
-
-    /// Trainings that came to no finite loss, of those that a configuration of this run plans at an arm and horizon.
-    pub(super) fn n_diverged(&self, arm: &Arm, part: f64) -> usize {
-        let planned = self.body.rates(arm, part).len() * self.seeds.len();
-        let grid = |one: &&Trained| {
-            one.place.arm == arm.name
-                && one.place.part == part
-                && matches!(one.place.rate, Rate::At(_))
-                && one.run.loss.is_finite()
-        };
-        planned.saturating_sub(self.trained.iter().filter(grid).count())
-    }
 }
 
 fn training(body: &HorizonConfig, curve: &Curve) -> Option<Trained> {

@@ -65,7 +65,7 @@ fn valley(findings: &Findings<'_>, arm: &Arm, part: f64) -> Panel {
             .filter_map(|points| Some(loss_at(points, lr)? - level(points)))
             .collect();
         let band = Mean::of(&around);
-        let half = band.high.zip(band.low).map(|(high, low)| (high - low) / 2.0);
+        let half = band.interval.map(|interval| interval.width() / 2.0);
         let y = mean - lowest;
         Point { x: lr, y, low: half.map(|half| y - half), high: half.map(|half| y + half) }
     });

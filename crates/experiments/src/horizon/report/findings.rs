@@ -7,6 +7,7 @@ use forerun_scaling::Fit;
 use forerun_scaling::audit::rule_of_thumb;
 use forerun_scaling::parabola::Optimum;
 use forerun_scaling::units::Tokens;
+use serde_json::Value;
 
 use crate::horizon::spread::{Known, Spread};
 use crate::horizon::valley::Valleys;
@@ -126,6 +127,16 @@ impl<'a> Findings<'a> {
         let name = arm.name.clone();
         let own = move |row: &&Row| row.get("variant").and_then(|v| v.as_str()) == Some(&name);
         self.outcome.rows.iter().filter(own)
+    }
+
+    /// Trainings of an arm's grid at a horizon that diverged.
+    pub(super) fn n_diverged(&self, arm: &Arm, part: f64) -> usize {
+        let diverged = |row: &&Row| {
+            let is = |name: &str, word: &str| row.get(name).and_then(Value::as_str) == Some(word);
+            let here = row.get("horizon").and_then(Value::as_f64) == Some(part);
+            here && is("rate", "grid") && is("outcome", "diverged")
+        };
+        self.rows(arm).filter(diverged).count()
     }
 
     /// The law of size and horizon over the arms of the standard parametrisation; none unless there are two sizes.

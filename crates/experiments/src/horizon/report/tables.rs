@@ -36,7 +36,7 @@ fn optimum_row(findings: &Findings<'_>, arm: &Arm, part: f64) -> Vec<Cell> {
     let valley = findings.valley(arm, part);
     let vertex = valley.vertex();
     let mut remarks: Vec<String> = reason_in_words(&valley).into_iter().collect();
-    match findings.valleys.n_diverged(arm, part) {
+    match findings.n_diverged(arm, part) {
         0 => {}
         1 => remarks.push("1 training of the grid diverged".to_owned()),
         n => remarks.push(format!("{n} trainings of the grid diverged")),

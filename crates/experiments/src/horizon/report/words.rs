@@ -1,14 +1,14 @@
 //! What the report says in sentences, and what it suggests to type.
 
 use forerun_runs::report::{Block, Command};
+use forerun_runs::stats::Interval;
 
 use super::findings::Findings;
-use crate::config::Scale;
 use crate::horizon::spread::Known;
 use crate::horizon::valley::reason_in_words;
 use crate::horizon::{Arm, HELD_OUT};
 use crate::plan::{counted, quantity};
-use crate::report_parts::Mean;
+use crate::report_parts::{self, Mean};
 
 /// Parameters of the smallest model, and tokens of the shortest horizon, of the paper.
 const PAPER_SIZE: (f64, f64) = (50e6, 25e9);
@@ -148,8 +148,10 @@ fn regret(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Option<String
 }
 
 fn nats(mean: Mean) -> String {
-    match mean.low.zip(mean.high) {
-        Some((low, high)) => format!("{:.4} nats per token [{low:.4}, {high:.4}]", mean.value),
+    match mean.interval {
+        Some(Interval { low, high }) => {
+            format!("{:.4} nats per token [{low:.4}, {high:.4}]", mean.value)
+        }
         None => format!("{:.4} nats per token", mean.value),
     }
 }
@@ -179,20 +181,7 @@ pub(super) fn limits(findings: &Findings<'_>) -> Vec<String> {
 }
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
-    let experiment = &findings.outcome.experiment;
-    let mut caveats = Vec::new();
-    if experiment.scale == Scale::Smoke {
-        caveats.push(
-            "This is the smoke scale: it shows that everything runs, and nothing about the claims."
-                .to_owned(),
-        );
-    }
-    let needed =
-        experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(0);
-    if experiment.seeds < needed {
-        let run = counted(experiment.seeds, "seed");
-        caveats.push(format!("{run} of every training; the claims ask for {needed}."));
-    }
+    let mut caveats = report_parts::caveats(&findings.outcome.experiment);
     let size = findings.subject().and_then(|arm| findings.n_params(arm));
     if size.is_some_and(|size| size < PAPER_SIZE.0) || findings.n_tokens(HELD_OUT) < PAPER_SIZE.1 {
         caveats.push(
@@ -226,31 +215,19 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
 }
 
 pub(super) fn next_steps(findings: &Findings<'_>) -> Vec<Block> {
-    let experiment = &findings.outcome.experiment;
-    let try_next = |label: &str, line: String| {
-        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
-    };
-    let plain = format!("cargo xtask run-experiment {}", experiment.name);
-    let more = 2 * experiment.seeds.max(3);
-    let longer = 4 * findings.body.horizons.held_out;
-    let mut steps = vec![
-        try_next(
-            "More seeds, for narrower intervals (finished cells are reused)",
-            format!("{plain} --seeds {more}"),
-        ),
-        try_next(
-            "Horizons four times as long",
-            format!("{plain} --set horizons.held_out={longer}"),
-        ),
-        try_next(
-            "The law by other means, from this run's table",
-            "cargo xtask fit --law lr-horizon --data RUN/results.parquet \
-             --columns d=n_tokens,lr=lr,loss=validation_loss"
-                .to_owned(),
-        ),
-    ];
-    if findings.body.external.is_none() {
-        steps.push(try_next("On your own text", format!("{plain} --data my.txt")));
+    let longer = format!("--set horizons.held_out={}", 4 * findings.body.horizons.held_out);
+    let mut steps = report_parts::next_steps(
+        &findings.outcome.experiment,
+        &[("Horizons four times as long", longer.as_str())],
+    );
+    if findings.body.external.is_some() {
+        steps.remove(0); // the command has text of its own
     }
+    let line = "cargo xtask fit --law lr-horizon --data RUN/results.parquet \
+                --columns d=n_tokens,lr=lr,loss=validation_loss";
+    steps.push(Block::Command(Command {
+        label: "The law by other means, from this run's table".to_owned(),
+        lines: vec![line.to_owned()],
+    }));
     steps
 }
