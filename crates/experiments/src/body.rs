@@ -81,7 +81,8 @@ impl Body {
     }
 
     /// What one unit of [`crate::config::Measure::at`] is on the abscissa of a series: the training length in tokens
-    /// for lengths, the layers of the deepest models for depths, the held-out horizon for horizons, 1 where series have abscissae that a configuration can name.
+    /// for lengths, the layers of the deepest models for depths, the held-out horizon for horizons, 1 where series have
+    /// abscissae that a configuration can name.
     pub(crate) fn unit_of_at(&self) -> f64 {
         match self {
             Self::LengthExtrapolation(body) => body.training_length() as f64,

@@ -217,7 +217,7 @@ fn an_external_plan_has_a_cell_for_every_training() {
     assert_eq!(plan.cells.len(), seeds * rates);
     let Task::External(first) = &plan.cells[0].cell.task else { panic!("another task") };
     assert_eq!(first.values["steps"], "2048");
-    assert_eq!(first.expected_secs, Some(524_288.0 / 60_000.0));
+    assert_eq!(first.expected_secs, Some(524_288.0 / 40_000.0));
     assert!(first.values["seed"].parse::<u32>().is_ok());
     assert_eq!(plan.cells[0].cell.inputs.len(), 1, "the script is part of the key");
 

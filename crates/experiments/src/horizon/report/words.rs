@@ -177,7 +177,11 @@ pub(super) fn limits(findings: &Findings<'_>) -> Vec<String> {
     let batch = findings.body.batch_tokens();
     let batch =
         batch.map_or("one batch size".to_owned(), |tokens| format!("a batch of {tokens} tokens"));
-    vec![format!("seen on {size}, {batch}, warm-up and cosine; another batch moves it")]
+    let schedule = match findings.body.external {
+        Some(_) => "the command's schedule",
+        None => "warm-up and cosine",
+    };
+    vec![format!("seen on {size}, {batch}, {schedule}; another batch moves it")]
 }
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
