@@ -13,7 +13,7 @@ use crate::config::{Activation, NormKind, NormPlacement};
 use crate::plan::Plan;
 
 /// Bytes of a chunk's rows, counted as one activation of each matrix: a few times that is in use at once.
-const CHUNK_BYTES: i64 = 4 << 20;
+const CHUNK_BYTES: i64 = 8 << 20;
 
 #[cfg(test)]
 thread_local! {
@@ -23,7 +23,7 @@ thread_local! {
 
 #[cfg(not(test))]
 fn chunk_bytes() -> i64 {
-    std::env::var("CHUNK").ok().and_then(|x| x.parse().ok()).map_or(CHUNK_BYTES, |x: i64| x << 20)
+    CHUNK_BYTES
 }
 
 #[cfg(test)]
