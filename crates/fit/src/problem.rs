@@ -39,6 +39,11 @@ pub(crate) struct Part {
     pub(crate) observations: Observations,
 }
 
+/// What makes Chinchilla's law Gadre's.
+pub(crate) fn tie() -> Constraint {
+    Constraint::Equal("alpha".into(), "beta".into())
+}
+
 /// Everything that is fitted.
 pub(crate) struct Problem {
     pub(crate) law: LawName,
@@ -48,6 +53,8 @@ pub(crate) struct Problem {
     /// Names of the shares, in the order of their columns.
     pub(crate) shares: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// What looks wrong about the table.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How to read the table.
@@ -60,7 +67,14 @@ pub(crate) struct Reading {
 
 impl Problem {
     pub(crate) fn new(law: LawName, table: &Table, reading: &Reading) -> Result<Self> {
-        let mut problem = Self { law, parts: vec![], cells: vec![], shares: vec![], notes: vec![] };
+        let mut problem = Self {
+            law,
+            parts: vec![],
+            cells: vec![],
+            shares: vec![],
+            notes: vec![],
+            warnings: vec![],
+        };
         match law {
             LawName::Chinchilla | LawName::ChinchillaTied => {
                 let observations = observations(table, reading, &["n", "d"])?;
@@ -73,16 +87,16 @@ impl Problem {
             LawName::LrHorizon => problem.add_horizon(table, reading)?,
             LawName::Multilingual | LawName::Mixing => problem.add_families(table, reading)?,
         }
+        problem
+            .warnings
+            .extend(problem.parts.first().and_then(|part| small_counts(&part.observations)));
         Ok(problem)
     }
 
     /// Constraints that the law's name stands for.
     pub(crate) fn constrain(&self, config: FitConfig) -> FitConfig {
         match self.law {
-            LawName::ChinchillaTied => {
-                let tie = Constraint::Equal("alpha".into(), "beta".into());
-                FitConfig { constraints: vec![tie], ..config }
-            }
+            LawName::ChinchillaTied => FitConfig { constraints: vec![tie()], ..config },
             _ => config,
         }
     }
@@ -220,6 +234,29 @@ impl Problem {
         self.parts.push(Part { name: name.into(), law, family, horizon: None, observations });
         Ok(())
     }
+}
+
+/// Counts below these are not those of a language model.
+const SMALL: [(&str, f64); 2] = [("n", 1e4), ("d", 1e5)];
+
+/// Says so if counts look like millions or billions: compute is counted as `6 n d`, and constants would differ.
+fn small_counts(points: &Observations) -> Option<String> {
+    let found = SMALL.iter().filter_map(|&(name, small)| {
+        let largest = points.input(name)?.iter().copied().fold(0., f64::max);
+        (largest < small).then(|| (name, largest))
+    });
+    let found: Vec<(&str, f64)> = found.collect();
+    let largest: Vec<String> =
+        found.iter().map(|(name, largest)| format!("`{name}` is at most {largest}")).collect();
+    let units: Vec<String> = found.iter().map(|(name, _)| format!("{name}=1e9")).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "{}, which looks like millions or billions: laws and compute (6 n d) want raw counts; for billions say \
+             --unit {}",
+            largest.join(" and "),
+            units.join(",")
+        )
+    })
 }
 
 /// Which rows have the same size and horizon.

@@ -1,43 +1,12 @@
-//! The command from end to end, on the public and synthetic tables of `tests/data/scaling`.
+//! Laws, decisions and reports, on the public and synthetic tables of `tests/data/scaling`.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
-
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn data(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/scaling").join(name)
-}
-
-fn run(words: &[&str]) -> Result<String, String> {
-    let words = std::iter::once("forerun-scaling").chain(words.iter().copied()).map(OsString::from);
-    forerun_fit::cli::run(words).map_err(|error| format!("{error:#}"))
-}
-
-/// Runs `fit` on a table of the test data; the terminal's text and the JSON.
-fn fit(table: &str, words: &[&str]) -> (String, Value) {
-    let folder = TempDir::new().unwrap();
-    let json = folder.path().join("fit.json");
-    let (table, path) = (data(table), json.to_string_lossy().into_owned());
-    let fixed = ["fit", "--data", &table.to_string_lossy(), "--json", &path].map(str::to_owned);
-    let words: Vec<&str> = fixed.iter().map(String::as_str).chain(words.iter().copied()).collect();
-    let text = run(&words).unwrap();
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "80 columns:\n{text}");
-    (text, serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap())
-}
-
-fn estimate(json: &Value, path: &str) -> f64 {
-    let value = path.split('/').fold(json, |value, key| &value[key]);
-    value["estimate"].as_f64().unwrap_or_else(|| panic!("{path} of {json}"))
-}
-
-fn close(actual: f64, expected: f64, relative: f64) {
-    assert!((actual / expected - 1.).abs() < relative, "{actual}, expected {expected}");
-}
+use crate::support::{close, data, estimate, fit, run};
 
 #[test]
 fn chinchilla_as_epoch_fitted_it() {
@@ -147,45 +116,6 @@ fn a_report_is_one_page_with_pictures() {
     assert!(html.matches("<svg").count() >= 8, "two widths of five pictures");
     assert!(html.contains("The best size for a budget") && !html.contains("<script"));
     assert!(Path::new(&report).join("report.md").exists());
-}
-
-fn refusal(text: &str, words: &[&str]) -> String {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("runs.csv");
-    fs::write(&path, text).unwrap();
-    let fixed = ["fit", "--data", &path.to_string_lossy()].map(str::to_owned);
-    let words: Vec<&str> = fixed.iter().map(String::as_str).chain(words.iter().copied()).collect();
-    run(&words).unwrap_err().replace(&format!("{}/", folder.path().display()), "")
-}
-
-#[test]
-fn refusals_name_file_row_and_column() {
-    let law = ["--law", "chinchilla"];
-    let check = |text: &str, expected: &str| assert_eq!(refusal(text, &law), expected);
-    check(
-        "n,d,loss\n1e8,2e9,3\n-5,2e9,3\n",
-        "`runs.csv`, row 2, column `n`: must be positive, got -5",
-    );
-    check(
-        "n,d,loss\n1e8,2e9,NaN\n",
-        "`runs.csv`, row 1, column `loss`: must be a finite number, got NaN",
-    );
-    check(
-        "n,d,loss\n1e8,2e9,3\n",
-        "`chinchilla` has 5 free parameters and needs more than 1 points",
-    );
-    let missing = refusal("n,loss\n1e8,3\n", &law);
-    assert!(
-        missing.starts_with("`runs.csv`, column `d`: no column for this (tokens of training"),
-        "{missing}"
-    );
-    assert!(missing.ends_with("name one with --columns d=COLUMN"), "{missing}");
-    let sums = "family,p_a,p_b,loss\na,0.5,0.5,3\na,0.5,0.7,3\n";
-    let message = refusal(sums, &["--law", "multilingual"]);
-    assert_eq!(
-        message,
-        "`runs.csv`, row 2, column `p_…`: the shares of this row sum to 1.2, not to 1"
-    );
 }
 
 #[test]

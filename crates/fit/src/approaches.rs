@@ -1,0 +1,100 @@
+//! The best size for a budget, by the three approaches of Hoffmann et al. 2022 side by side.
+
+use forerun_scaling::Result;
+use forerun_scaling::isoflop::{PowerFit, envelope, exponent, power_fit, profiles};
+use forerun_scaling::parabola::{ParabolaConfig, Window};
+use forerun_scaling::units::Flops;
+
+use crate::output::{ApproachFound, Estimate, FitOutput, Named};
+use crate::solved::Solved;
+
+/// Runs whose compute differs by less than this are of one budget.
+const SAME_BUDGET: f64 = 0.05;
+/// The best run counts once in each factor of compute of this size.
+const STEP: f64 = 2.;
+/// A parabola goes through this many sizes on either side of the best: wider ones bias it where the valley is lopsided.
+const WINDOW: usize = 3;
+/// Points that a power law needs before it has an interval.
+const MIN_POINTS: usize = 3;
+
+/// Sizes, compute and losses of the runs that were fitted.
+struct Runs {
+    n: Vec<f64>,
+    flops: Vec<f64>,
+    loss: Vec<f64>,
+}
+
+impl Runs {
+    fn of(solved: &Solved) -> Self {
+        let points = &solved.part.observations;
+        let column = |name: &str| points.input(name).unwrap_or_default();
+        let (n, d) = (column("n"), column("d"));
+        let is_used = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
+        let used: Vec<usize> = (0..points.len()).filter(is_used).collect();
+        Self {
+            n: used.iter().map(|&i| n[i]).collect(),
+            flops: used.iter().map(|&i| 6. * n[i] * d[i]).collect(),
+            loss: used.iter().map(|&i| points.target()[i]).collect(),
+        }
+    }
+
+    /// The best run of each factor of compute.
+    fn first(&self) -> Result<PowerFit> {
+        let best = envelope(&self.n, &self.flops, &self.loss, STEP)?;
+        let (flops, n): (Vec<f64>, Vec<f64>) = best.iter().map(|(c, n)| (c.0, n.0)).unzip();
+        power_fit(&flops, &n, None)
+    }
+
+    /// Parabolas through runs of equal compute.
+    fn second(&self) -> Result<PowerFit> {
+        let config = ParabolaConfig { window: Window::Around(WINDOW), ..ParabolaConfig::default() };
+        exponent(&profiles(&self.n, &self.flops, &self.loss, SAME_BUDGET, &config)?)
+    }
+}
+
+/// Fills `approaches`; the law's exponent is in `derived` already.
+pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
+    let runs = Runs::of(solved);
+    let fits = [(1, runs.first(), "best runs"), (2, runs.second(), "budgets with a valley")];
+    for (approach, fit, what) in fits {
+        let fit = fit.map_err(|error| error.to_string()).and_then(|fit| match fit.used.len() {
+            n if n < MIN_POINTS => Err(format!("{n} {what}, and {MIN_POINTS} are needed")),
+            _ => Ok(fit),
+        });
+        output.approaches.push(match fit {
+            Ok(fit) => found(approach, &fit, budgets),
+            Err(problem) => ApproachFound {
+                approach,
+                n_points: 0,
+                a: None,
+                n_opt: Named::default(),
+                problem: Some(problem),
+            },
+        });
+    }
+    let derived = |name: String| output.derived.get(&name).map(|value| value.estimate);
+    let n_opt = budgets.iter().map(|c| {
+        let name = format!("{:e}", c.0);
+        derived(format!("n_opt({name})")).map(|n| (name, n))
+    });
+    let law = ApproachFound {
+        approach: 3,
+        n_points: solved.fit.n_points,
+        a: output.derived.get("a").copied(),
+        n_opt: Named(n_opt.flatten().collect()),
+        problem: None,
+    };
+    output.approaches.push(law);
+}
+
+fn found(approach: usize, fit: &PowerFit, budgets: &[Flops]) -> ApproachFound {
+    let interval = fit.exponent_ci95;
+    let ends = [interval.low, interval.high];
+    ApproachFound {
+        approach,
+        n_points: fit.used.len(),
+        a: Some(Estimate { estimate: fit.exponent, se: None, ci95: Some(ends) }),
+        n_opt: Named(budgets.iter().map(|c| (format!("{:e}", c.0), fit.at(c.0))).collect()),
+        problem: None,
+    }
+}
