@@ -1,5 +1,7 @@
 //! The best size for a budget, by the three approaches of Hoffmann et al. 2022 side by side.
 
+use std::collections::BTreeMap;
+
 use forerun_scaling::Result;
 use forerun_scaling::isoflop::{PowerFit, envelope, exponent, power_fit, profiles};
 use forerun_scaling::parabola::{ParabolaConfig, Window};
@@ -38,6 +40,17 @@ impl Runs {
         }
     }
 
+    /// Budgets, a factor [`STEP`] each, with runs of several sizes: only there can a run be better than another.
+    fn n_contested(&self) -> usize {
+        let mut sizes: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+        for (n, flops) in self.n.iter().zip(&self.flops) {
+            let budget = (flops.ln() / STEP.ln()).floor() as i64;
+            sizes.entry(budget).or_default().push(n.to_bits());
+        }
+        let is_contested = |sizes: &&Vec<u64>| sizes.iter().any(|n| *n != sizes[0]);
+        sizes.values().filter(is_contested).count()
+    }
+
     /// The best run of each factor of compute.
     fn first(&self) -> Result<PowerFit> {
         let best = envelope(&self.n, &self.flops, &self.loss, STEP)?;
@@ -55,12 +68,14 @@ impl Runs {
 /// Fills `approaches`; the law's exponent is in `derived` already.
 pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
     let runs = Runs::of(solved);
-    let fits = [(1, runs.first(), "best runs"), (2, runs.second(), "budgets with a valley")];
-    for (approach, fit, what) in fits {
-        let fit = fit.map_err(|error| error.to_string()).and_then(|fit| match fit.used.len() {
-            n if n < MIN_POINTS => Err(format!("{n} {what}, and {MIN_POINTS} are needed")),
-            _ => Ok(fit),
-        });
+    let first = match runs.n_contested() {
+        n if n < MIN_POINTS => {
+            Err(format!("{n} budgets with runs of several sizes, and {MIN_POINTS} are needed"))
+        }
+        _ => checked(runs.first(), "best runs"),
+    };
+    let second = checked(runs.second(), "budgets with a valley");
+    for (approach, fit) in [(1, first), (2, second)] {
         output.approaches.push(match fit {
             Ok(fit) => found(approach, &fit, budgets),
             Err(problem) => ApproachFound {
@@ -85,6 +100,15 @@ pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOut
         problem: None,
     };
     output.approaches.push(law);
+}
+
+/// A power law that has an interval, or why there is none.
+fn checked(fit: Result<PowerFit>, what: &str) -> Result<PowerFit, String> {
+    let enough = |fit: PowerFit| match fit.used.len() {
+        n if n < MIN_POINTS => Err(format!("{n} {what}, and {MIN_POINTS} are needed")),
+        _ => Ok(fit),
+    };
+    fit.map_err(|error| error.to_string()).and_then(enough)
 }
 
 fn found(approach: usize, fit: &PowerFit, budgets: &[Flops]) -> ApproachFound {

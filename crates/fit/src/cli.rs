@@ -46,10 +46,23 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}{}", hint(&error));
+            let _ = writeln!(std::io::stderr(), "error: {}{}", message(&error), hint(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes in one line; a cause that is part of what was said is not said again.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// The way out, where the error does not say it.

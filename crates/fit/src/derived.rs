@@ -9,7 +9,6 @@ use forerun_scaling::units::Flops;
 use crate::approaches::approaches;
 use crate::independent::test_independence;
 use crate::mixtures::{Available, optimum};
-use crate::number::short;
 use crate::output::{FitOutput, Named, Prediction};
 use crate::problem::{LawName, Problem};
 use crate::solved::Solved;
@@ -86,8 +85,7 @@ fn far_away(solved: &Solved, inputs: &[(String, f64)]) -> Option<String> {
     let far = ["n", "d"].into_iter().filter_map(|name| {
         let largest = solved.part.observations.input(name)?.iter().copied().fold(0., f64::max);
         let factor = find(inputs, name)? / largest;
-        (factor > FAR)
-            .then(|| format!("`{name}` is {} times the largest of the table", short(factor)))
+        (factor > FAR).then(|| format!("`{name}` is {factor:.0} times the largest of the table"))
     });
     let far: Vec<String> = far.collect();
     let text = "the interval holds if the law does, and no run says so that far out";

@@ -119,10 +119,10 @@ fn samplers(
     let tokens = available.of(names)?;
     found.push(("proportional", mixture::proportional(&tokens).context("--available")?));
     found.push(("temperature", mixture::temperature(&tokens, TAU)?));
-    if let Some(horizon) = horizon {
-        let epochs = available.epochs;
-        let shares = mixture::unimax(&tokens, horizon, epochs).context("UniMax")?;
-        found.push(("unimax", shares));
+    let epochs = available.epochs;
+    let room = epochs * tokens.iter().sum::<f64>();
+    if let Some(horizon) = horizon.filter(|horizon| *horizon <= room) {
+        found.push(("unimax", mixture::unimax(&tokens, horizon, epochs).context("UniMax")?));
         let cap = |tokens: &f64| (epochs * tokens / horizon).min(1.);
         let parts = parts.iter().cloned().zip(&tokens);
         let capped: Vec<Component> =

@@ -50,6 +50,8 @@ pub(crate) struct Problem {
     pub(crate) parts: Vec<Part>,
     /// Cells of a sweep over learning rates.
     pub(crate) cells: Vec<SweepCell>,
+    /// Its runs: learning rate and loss.
+    pub(crate) sweep: Vec<(f64, f64)>,
     /// Names of the shares, in the order of their columns.
     pub(crate) shares: Vec<String>,
     pub(crate) notes: Vec<String>,
@@ -71,6 +73,7 @@ impl Problem {
             law,
             parts: vec![],
             cells: vec![],
+            sweep: vec![],
             shares: vec![],
             notes: vec![],
             warnings: vec![],
@@ -87,9 +90,10 @@ impl Problem {
             LawName::LrHorizon => problem.add_horizon(table, reading)?,
             LawName::Multilingual | LawName::Mixing => problem.add_families(table, reading)?,
         }
-        problem
-            .warnings
-            .extend(problem.parts.first().and_then(|part| small_counts(&part.observations)));
+        if let Some(part) = problem.parts.first() {
+            problem.warnings.extend(few_values(part.law.as_ref(), &part.observations));
+            problem.warnings.extend(small_counts(&part.observations));
+        }
         Ok(problem)
     }
 
@@ -124,6 +128,7 @@ impl Problem {
                 let sweep =
                     Sweep { n: n.as_deref(), d: &d, batch: batch.as_deref(), lr: &lr, loss: &loss };
                 self.cells = sweep::cells(&sweep, &reading.parabola)?;
+                self.sweep = lr.iter().copied().zip(loss.iter().copied()).collect();
                 let shown =
                     self.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count();
                 self.notes.push(format!(
@@ -234,6 +239,29 @@ impl Problem {
         self.parts.push(Part { name: name.into(), law, family, horizon: None, observations });
         Ok(())
     }
+}
+
+/// Values of an input that an exponent needs.
+const MIN_VALUES: usize = 3;
+
+/// Says so if a size or a horizon takes too few values for a power law with a floor.
+fn few_values(law: &dyn Law, points: &Observations) -> Option<String> {
+    let has_floor = law.parameters().iter().any(|parameter| parameter.name == "E");
+    let few = ["n", "d"].into_iter().filter_map(|name| {
+        let mut values = points.input(name)?.to_vec();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        let n = values.len();
+        let unit = if n == 1 { "value" } else { "values" };
+        (n < MIN_VALUES).then(|| {
+            format!(
+                "`{name}` takes {n} {unit}, and an exponent needs {MIN_VALUES}: runs at other values of `{name}` would \
+                 tell most"
+            )
+        })
+    });
+    let few: Vec<String> = few.filter(|_| has_floor).collect();
+    (!few.is_empty()).then(|| few.join("; "))
 }
 
 /// Counts below these are not those of a language model.

@@ -13,16 +13,20 @@ pub(crate) const WIDTH: usize = 80;
 
 fn headline(output: &FitOutput) -> String {
     format!(
-        "{} by {}: objective {:.9} over {} points; {} starts, {} optima; intervals: {}{}",
+        "{} by {}: objective {:.9} over {} points; {}, {}; intervals: {}{}",
         output.law,
         output.objective,
         output.objective_value,
         output.n_points,
-        output.starts,
-        output.optima.len(),
+        counted(output.starts, "start", "starts"),
+        counted(output.optima.len(), "optimum", "optima"),
         output.interval_method,
         if output.draws > 0 { format!(" ({} draws)", output.draws) } else { String::new() },
     )
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn dropped(output: &FitOutput) -> Option<String> {
@@ -43,11 +47,15 @@ fn notes(output: &FitOutput) -> Vec<String> {
         let problem = found.problem.as_ref()?;
         Some(format!("approach {} does not apply: {problem}", found.approach))
     });
-    let laws = output.comparison.laws.iter().flat_map(|score| {
-        score.problems.iter().map(move |problem| format!("{}: {problem}", score.name))
-    });
+    // What a fold lacks is a dash in the table; a law that cannot be fitted at all is news.
+    let laws = output.comparison.laws.iter().filter(|score| score.n_points == 0);
+    let laws =
+        laws.filter_map(|score| Some(format!("{}: {}", score.name, score.problems.first()?)));
     output.notes.iter().cloned().chain(dropped(output)).chain(approaches).chain(laws).collect()
 }
+
+/// Rows of one table that a terminal shows.
+const MAX_ROWS: usize = 40;
 
 /// For a terminal.
 pub(crate) fn terminal(output: &FitOutput) -> String {
@@ -55,10 +63,18 @@ pub(crate) fn terminal(output: &FitOutput) -> String {
     for note in notes(output) {
         text.push_str(&wrap(&note, ""));
     }
-    for table in tables::all(output) {
+    for mut table in tables::all(output) {
+        let more = table.rows.len().saturating_sub(MAX_ROWS);
+        table.rows.truncate(MAX_ROWS);
         text.push('\n');
         text.push_str(table.to_terminal(WIDTH).trim_end());
         text.push('\n');
+        if more > 0 {
+            text.push_str(&wrap(
+                &format!("and {more} more rows: --json or --report has them"),
+                " ",
+            ));
+        }
     }
     if !output.warnings.is_empty() {
         text.push('\n');
@@ -111,11 +127,12 @@ pub(crate) fn report(output: &FitOutput, figures: Vec<Figure>, command: &[String
 }
 
 fn key_numbers(output: &FitOutput) -> Vec<KeyNumber> {
+    let three = |value: f64| if value.is_finite() { format!("{value:.3}") } else { "open".into() };
     let number = |name: &String, value: &Estimate| KeyNumber {
-        value: short(value.estimate),
+        value: three(value.estimate),
         unit: String::new(),
         label: match value.ci95 {
-            Some(_) => format!("{name}, 95 %: {}", tables::interval(value)),
+            Some([low, high]) => format!("{name}, 95 %: {} .. {}", three(low), three(high)),
             None => name.clone(),
         },
     };

@@ -85,22 +85,24 @@ fn approaches(output: &FitOutput) -> Table {
         _ => budgets,
     };
     let row = |found: &ApproachFound| {
-        let name = match found.approach {
-            1 => format!("1: best of {} budgets", found.n_points),
-            2 => format!("2: {} parabolas", found.n_points),
-            _ => format!("3: law of {} runs", found.n_points),
+        let name = match (found.approach, found.n_points) {
+            (approach, _) if found.a.is_none() => format!("{approach}: -"),
+            (1, n) => format!("1: best runs ({n})"),
+            (2, n) => format!("2: parabolas ({n})"),
+            (_, n) => format!("3: law ({n} runs)"),
         };
-        let name = if found.a.is_some() { name } else { format!("{}: -", found.approach) };
         let a =
             |text: &dyn Fn(&Estimate) -> String| found.a.as_ref().map_or_else(String::new, text);
-        let sizes = budgets
-            .iter()
-            .map(|budget| found.n_opt.get(budget).copied().map_or_else(String::new, short));
-        [name, a(&|a| short(a.estimate)), a(&interval)]
-            .into_iter()
-            .chain(sizes)
-            .map(Cell::from)
-            .collect()
+        let range = |a: &Estimate| {
+            a.ci95.map_or_else(String::new, |[low, high]| {
+                format!("{} .. {}", exponent(low), exponent(high))
+            })
+        };
+        let sizes = budgets.iter().map(|budget| {
+            Cell::from(found.n_opt.get(budget).copied().map_or_else(String::new, short))
+        });
+        let a = [name, a(&|a| exponent(a.estimate)), a(&range)].map(Cell::from);
+        a.into_iter().chain(sizes).collect()
     };
     let sizes = budgets.iter().map(|budget| Column::number(format!("N* at {budget}"), ""));
     let columns =
@@ -110,6 +112,11 @@ fn approaches(output: &FitOutput) -> Table {
         columns: columns.into_iter().chain(sizes).collect(),
         rows: output.approaches.iter().map(row).collect(),
     }
+}
+
+/// Three decimals; more would be noise.
+fn exponent(value: f64) -> String {
+    if value.is_finite() { format!("{value:.3}") } else { "open".to_owned() }
 }
 
 /// Laws on the same runs.
@@ -124,7 +131,7 @@ fn comparison(output: &FitOutput) -> Table {
     let row = |score: &Score| {
         vec![
             Cell::from(score.name.clone()),
-            Cell::from(score.n_free.to_string()),
+            Cell::from(if score.n_points == 0 { "-".into() } else { score.n_free.to_string() }),
             number(score.aic),
             number(score.bic),
             percent(score.fold_error),
@@ -155,6 +162,7 @@ fn comparison(output: &FitOutput) -> Table {
 /// The best mixture beside other samplers: shares, then the sum and what is lost.
 fn samplers(mixture: &MixtureFound) -> Table {
     let names = mixture.others.0.iter().map(|(name, _)| name.as_str());
+    let names = names.map(|name| if name == "temperature" { "temp. 0.3" } else { name });
     let columns = ["best"].into_iter().chain(names).map(|name| Column::number(name, ""));
     let line = |name: &str, best: String, of: &dyn Fn(&str) -> String| {
         let others = mixture.others.0.iter().map(|(sampler, _)| of(sampler));
@@ -175,9 +183,10 @@ fn samplers(mixture: &MixtureFound) -> Table {
         .collect();
     rows.push(line("sum", short(mixture.value), &|sampler| short(sum(sampler))));
     let more = |sampler: &str| format!("{:.2} %", 100. * (sum(sampler) / mixture.value - 1.));
-    rows.push(line("above the best", String::new(), &more));
+    rows.push(line("lost", String::new(), &more));
     Table {
-        caption: "Beside samplers that know no law".into(),
+        caption: "Beside samplers that know no law; lost: how far their sum is above the best"
+            .into(),
         columns: std::iter::once(Column::text("")).chain(columns).collect(),
         rows,
     }

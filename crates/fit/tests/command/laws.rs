@@ -184,3 +184,52 @@ fn imported_runs_are_what_fit_reads() {
     let json: Value = serde_json::from_str(&fs::read_to_string(at("fit.json")).unwrap()).unwrap();
     close(json["objective_value"].as_f64().unwrap(), 0.001018274018, 1e-6);
 }
+
+const AVAILABLE: &str = "Romance=20B,Slavic=5B,Indic=1B,Germanic=40B,Sino-Tibetan=10B";
+
+#[test]
+fn mixtures_stand_beside_other_samplers() {
+    let words = ["--law", "multilingual", "--available", AVAILABLE, "--predict", "n=1B,d=60B"];
+    let (text, json) = fit("synth_multilingual_A.csv", &words);
+    for mixture in json["mixtures"].as_array().unwrap() {
+        let others = mixture["others"].as_object().unwrap();
+        let mut names: Vec<&str> = others.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["capped", "proportional", "temperature", "uniform", "unimax"]);
+        assert!(others.values().all(|sum| sum.as_f64() >= mixture["value"].as_f64()), "{mixture}");
+        assert!(others["capped"].as_f64() <= others["unimax"].as_f64(), "{mixture}");
+        for shares in mixture["other_shares"].as_object().unwrap().values() {
+            let sum: f64 = shares.as_object().unwrap().values().filter_map(Value::as_f64).sum();
+            assert!((sum - 1.).abs() < 1e-9, "{shares}");
+        }
+    }
+    let at = |sampler: &str, family: &str| {
+        json["mixtures"][1]["other_shares"][sampler][family].as_f64().unwrap()
+    };
+    // 4 epochs of 1e9 tokens in 60e9.
+    assert!((at("unimax", "Indic") - 4. / 60.).abs() < 1e-12);
+    assert!((at("capped", "Indic") - 4. / 60.).abs() < 1e-12);
+    assert!((at("proportional", "Germanic") - 40. / 76.).abs() < 1e-12);
+    assert!(text.contains("Beside samplers that know no law"), "{text}");
+}
+
+#[test]
+fn what_is_available_must_be_said_of_every_family() {
+    let table = data("synth_multilingual_A.csv").to_string_lossy().into_owned();
+    let refusal = |available: &str| {
+        let words = ["fit", "--law", "multilingual", "--data", &table, "--available", available];
+        run(&words).unwrap_err()
+    };
+    let all = "Romance, Slavic, Indic, Germanic, Sino-Tibetan";
+    let odd = refusal("Martian=1B");
+    assert!(odd.starts_with("--available: `Martian` is no family; there are "), "{odd}");
+    assert!(all.split(", ").all(|family| odd.contains(family)), "{odd}");
+    let few = refusal("Romance=20B,Slavic=5B,Germanic=40B,Sino-Tibetan=10B");
+    assert_eq!(few, "--available names no tokens of `Indic`");
+    // Less than 4 epochs of all there is fill the horizon: nothing is left to choose.
+    let scarce = AVAILABLE.replace('B', "M");
+    let (_, json) =
+        fit("synth_multilingual_A.csv", &["--law", "multilingual", "--available", &scarce]);
+    let others = &json["mixtures"][0]["others"];
+    assert!(others["unimax"].is_null() && others["temperature"].is_f64(), "{others}");
+}

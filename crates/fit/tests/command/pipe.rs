@@ -35,6 +35,8 @@ fn a_failure_is_one_line_on_standard_error() {
     let (code, out, err) = output(&["fit", "--law", "chinchilla", "--data", "no/such.csv"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(err, "error: cannot read `no/such.csv`: No such file or directory (os error 2)\n");
+    let (_, _, err) = output(&["import", "no/such.jsonl"]);
+    assert_eq!(err, "error: cannot read `no/such.jsonl`: No such file or directory (os error 2)\n");
     let (code, _, err) = output(&["fit", "--law", "nonsense", "--data", "x.csv"]);
     assert!(code == Some(2) && err.contains("possible values"), "{err}");
 }
