@@ -101,6 +101,9 @@ pub(crate) fn mixtures(
     available: &Option<Available>,
     output: &mut FitOutput,
 ) -> Result<()> {
+    if let Some(available) = available {
+        available.check(solved)?;
+    }
     test_independence(problem, solved, output);
     match optimum(solved, Weighing::Normalised, (1., 1.), available) {
         Ok(found) => output.mixtures.push(found),

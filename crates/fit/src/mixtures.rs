@@ -41,6 +41,12 @@ impl SamplingArguments {
 }
 
 impl Available {
+    /// Refuses what is no family, and a family of which nothing is said.
+    pub(crate) fn check(&self, solved: &[Solved]) -> Result<()> {
+        let names: Vec<String> = solved.iter().map(|one| one.part.name.clone()).collect();
+        self.of(&names).map(|_| ())
+    }
+
     /// In the order of the families.
     fn of(&self, families: &[String]) -> Result<Vec<f64>> {
         let known = |name: &str| self.tokens.iter().find(|(known, _)| known == name);

@@ -53,3 +53,42 @@ fn help_fits_80_columns() {
         }
     }
 }
+
+#[test]
+fn our_side_of_the_comparison_answers_turn_by_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let resamples = folder.path().join("resamples.u16");
+    let points: Vec<u8> = (0..480_u16).flat_map(|i| (i % 240).to_le_bytes()).collect();
+    std::fs::write(&resamples, &points).unwrap();
+    let table = data("chinchilla_epoch245.csv");
+    let setup = json!({ "table": table, "drop_highest": 5, "resamples": resamples }).to_string();
+    let told = |lines: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fit_speed"))
+            .arg(&setup)
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let output = told("fit huber 0.01\nbootstrap huber 20\nrefit huber 2\n");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answers = String::from_utf8(output.stdout).unwrap();
+    let answers: Vec<Value> = answers.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let [ready, fit, bootstrap, refit] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((&ready["ready"], &ready["points"]), (&json!(true), &json!(240)));
+    assert!(fit["jobs"].as_u64() > Some(0), "{fit}");
+    assert_eq!((&bootstrap["jobs"], &bootstrap["failed"]), (&json!(20), &json!(0)));
+    // Each point once: the same fit.
+    for objective in [&fit["objectives"][0], &refit["objectives"][0], &refit["objectives"][1]] {
+        assert!((objective.as_f64().unwrap() / 0.001018274018 - 1.).abs() < 1e-6, "{objective}");
+    }
+    for nonsense in ["rest\n", "fit median 1\n", "sleep huber 1\n", "fit huber long\n"] {
+        let output = told(nonsense);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said, format!("Error: not understood: {nonsense}"));
+    }
+}

@@ -13,7 +13,7 @@ use crate::peers::ratio::Spread;
 pub(super) const SAME: f64 = 1e-6;
 /// A program that reaches the optimum of this share of the resamples counts as a rival for the bootstrap.
 pub(super) const MOST: f64 = 0.95;
-/// Seconds that a turn of fits takes at least: the system counts processor time in hundredths.
+/// Seconds that a turn of fits takes at least.
 const SECONDS: f64 = 0.5;
 
 /// One program.
@@ -87,11 +87,16 @@ impl Runner {
         self.process.peak()
     }
 
+    /// Every program has one thread.
+    fn processor(&self) -> Option<f64> {
+        self.process.first_thread_seconds().or_else(|| self.process.processor_seconds())
+    }
+
     /// A turn, and the processor time that it took.
     fn turn(&mut self, line: &str) -> Result<(Turn, f64)> {
-        let before = self.process.processor_seconds();
+        let before = self.processor();
         let answer = self.process.ask(line)?;
-        let after = self.process.processor_seconds();
+        let after = self.processor();
         let turn = Turn::parse(&answer)
             .with_context(|| format!("{} was told `{line}` and said {answer}", self.name))?;
         let processor = before.zip(after).map(|(before, after)| after - before);

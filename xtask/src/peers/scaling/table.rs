@@ -17,15 +17,15 @@ pub(super) fn definitions(options: &Options) -> String {
     format!(
         "Chinchilla's law, five parameters, on {N_POINTS} points; one thread a program. A fit
 searches from many starts. Of the 4,500 starts every 45th is made and its time
-scaled up; of a rival's {DRAWS} bootstrap refits {rival_draws} are made and scaled up, ours are
-made in full. All programs have analytic derivatives and one warm start a draw.
-Each stays alive and is timed from outside, start-up and imports not counted:
-{rounds} rounds in turn, one more before them to warm up, every second round in the
-opposite order. Times are medians; processor time is user and system. Optimum:
-\"same\" if the objective is the lowest of all programs' within {SAME:.0e}, relative;
-\"draws\" counts the resamples that a rival carries to the lowest objective found
-(a rival needs {:.0} % of them to count). Ratios are the rival's processor time over
-ours in the same round, the median and the range.",
+scaled up; of a rival's {DRAWS} bootstrap refits {rival_draws} are made, and scaled up;
+ours are made in full. All have analytic derivatives and one warm start a draw.
+Each program stays alive and is timed from outside, start-up and imports not
+counted: {rounds} rounds in turn, one more before them to warm up, every second round
+in the opposite order. Times are medians; processor time is user and system.
+Optimum: \"same\" if the objective is the lowest of all programs' within {SAME:.0e},
+relative; \"draws\" counts the resamples that a rival carries to the lowest
+objective found (a rival needs {:.0} % of them to count). Ratios are the rival's
+processor time over ours in the same round, the median and the range.",
         100. * MOST
     )
 }
