@@ -35,12 +35,8 @@ fn main() -> Result<()> {
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (objective, turn) = match words[..] {
-            [_, objective, _] => (named(objective), words[0]),
-            _ => (None, ""),
-        };
-        let (Some(objective), Ok(amount)) = (objective, words[words.len() - 1].parse::<f64>())
-        else {
+        let &[turn, objective, amount] = words.as_slice() else { bail!("not understood: {line}") };
+        let (Some(objective), Ok(amount)) = (named(objective), amount.parse::<f64>()) else {
             bail!("not understood: {line}")
         };
         let answer = match turn {

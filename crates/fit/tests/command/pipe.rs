@@ -1,6 +1,9 @@
 //! The program as a process: exit codes, streams, a reader that goes away.
 
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value, json};
 
 use crate::support::data;
 
