@@ -42,7 +42,7 @@ fn deviance_factor(fit: &Fit, weights: &[f64]) -> f64 {
     match fit.objective {
         Objective::NlsLog | Objective::Nls => freedom(fit, weights) / fit.objective_value,
         Objective::Huber { delta } => {
-            let (square, share) = huber_moments(delta, &fit.residuals, weights);
+            let (square, share) = huber_moments(delta, &fit.residuals, weights, fit.n_free);
             2. * share * freedom(fit, weights) / square
         }
         Objective::Lad => 4. * density_at_zero(&fit.residuals, weights),
@@ -145,7 +145,9 @@ fn curvature(problem: &Problem, ws: &mut Workspace, fit: &Fit, quantity: &Quanti
     }
     let per_point = match fit.objective {
         Objective::NlsLog | Objective::Nls => 1.,
-        Objective::Huber { delta } => huber_moments(delta, &fit.residuals, problem.weights).1,
+        Objective::Huber { delta } => {
+            huber_moments(delta, &fit.residuals, problem.weights, fit.n_free).1
+        }
         Objective::Lad => 2. * density_at_zero(&fit.residuals, problem.weights),
     };
     Ok(per_point / variance)

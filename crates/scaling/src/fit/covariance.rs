@@ -23,7 +23,7 @@ pub(crate) fn variance_factor(
     match objective {
         Objective::NlsLog | Objective::Nls => 2. * value / freedom,
         Objective::Huber { delta } => {
-            let (square, share) = huber_moments(delta, residuals, weights);
+            let (square, share) = huber_moments(delta, residuals, weights, n_free);
             square / freedom / share.powi(2)
         }
         Objective::Lad => (0.5 / density_at_zero(residuals, weights)).powi(2) * n / freedom,
@@ -33,15 +33,21 @@ pub(crate) fn variance_factor(
 /// `Σ w ψ²`, and the mean of `ψ'`, which is the share of residuals within delta.
 ///
 /// A fit makes about as many residuals zero as it has parameters, so that a count within a small delta says too much:
-/// below the bandwidth of the density at zero, delta takes its part of what lies within that.
-pub(crate) fn huber_moments(delta: f64, residuals: &[f64], weights: &[f64]) -> (f64, f64) {
+/// below the bandwidth of the density at zero, delta takes its part of what lies within that, and residuals lie closer
+/// together than errors do by `√((n - p) / n)`.
+pub(crate) fn huber_moments(
+    delta: f64,
+    residuals: &[f64],
+    weights: &[f64],
+    n_free: usize,
+) -> (f64, f64) {
     let square = |(r, w): (&f64, &f64)| w * r.clamp(-delta, delta).powi(2);
     let inside = |(r, w): (&f64, &f64)| if r.abs() <= delta { *w } else { 0. };
     let pairs = || residuals.iter().zip(weights);
     let n: f64 = weights.iter().sum();
     let (share, width) = centre(residuals, weights);
     let within = if 2. * delta < width {
-        share * 2. * delta / width
+        share * 2. * delta / width * ((n - n_free as f64).max(1.) / n).sqrt()
     } else {
         pairs().map(inside).sum::<f64>() / n
     };

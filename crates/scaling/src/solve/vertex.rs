@@ -49,7 +49,7 @@ pub(super) fn polish(problem: &Problem, ws: &mut Workspace) -> bool {
 }
 
 /// How far along an edge, in median residuals of the one that is let go.
-const REACHES: [f64; 4] = [-1., 1., -0.2, 0.2];
+const REACHES: [f64; 2] = [-0.5, 0.5];
 
 /// Points around the one at `ws.free`: along each edge of the vertex there, either way.
 pub(super) fn neighbours(problem: &Problem, ws: &mut Workspace) -> Vec<Vec<f64>> {
