@@ -271,7 +271,7 @@ const SMALL: [(&str, f64); 2] = [("n", 1e4), ("d", 1e5)];
 fn small_counts(points: &Observations) -> Option<String> {
     let found = SMALL.iter().filter_map(|&(name, small)| {
         let largest = points.input(name)?.iter().copied().fold(0., f64::max);
-        (largest < small).then(|| (name, largest))
+        (largest < small).then_some((name, largest))
     });
     let found: Vec<(&str, f64)> = found.collect();
     let largest: Vec<String> =
