@@ -105,15 +105,18 @@ impl Sample {
 
     /// Degrees of freedom of intervals, and by how much draws scatter less than samples do.
     ///
-    /// Only for least squares: draws of a robust fit to few points scatter more than samples do, as they repeat points.
+    /// Robust fits to few points scatter more over draws of points than over samples, as points are repeated: there
+    /// nothing is widened. Their residuals are another matter, as many of them are zero.
     pub(super) fn few_points(&self, prepared: &Prepared, fit: &Fit) -> (f64, f64) {
         let p = fit.n_free as f64;
         let points: f64 = prepared.weights.iter().sum();
         let freedom = (points - p).max(1.);
+        let is_square = fit.objective.is_square();
         match self.resampling {
-            _ if !fit.objective.is_square() => (MANY, 1.),
-            Resampling::Pairs => (freedom, (points / freedom).sqrt()),
+            Resampling::Residual if !is_square => (freedom, (points / freedom).sqrt()),
             Resampling::Residual => (freedom, 1.),
+            _ if !is_square => (MANY, 1.),
+            Resampling::Pairs => (freedom, (points / freedom).sqrt()),
             Resampling::Cluster => {
                 let groups = self.groups.len() as f64;
                 let of_groups = (groups - 1.).max(1.);

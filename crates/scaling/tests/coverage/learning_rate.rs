@@ -115,7 +115,7 @@ fn check(layout: Layout, valley: Valley) -> Option<String> {
             tally.print(&title);
             None
         }
-        _ => tally.check(&title, OURS),
+        _ => tally.check(&title, OURS, Noise::Normal),
     }
 }
 

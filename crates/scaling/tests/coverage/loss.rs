@@ -65,7 +65,7 @@ fn check(objective: Objective, n: usize, noise: Noise) -> Option<String> {
             tally.count(names[1], Some(drawn.summary(&quantity).ci95), truth);
         }
     }
-    tally.check(&format!("loss, {}, {n} runs, {noise:?}", objective.name()), "profile")
+    tally.check(&format!("loss, {}, {n} runs, {noise:?}", objective.name()), "profile", noise)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How often 95 % intervals contain the truth, on synthetic sets whose truth is known.
 //!
 //! `RUN_SLOW=1 cargo test -p forerun-scaling --test coverage -- --nocapture` takes 1,000 sets a case, holds the interval
-//! that the crate gives to 93 to 97 %, and prints the tables of `docs/decisions/0005-scaling-intervals.md`, in which the
+//! that the crate gives to a band around 95 %, and prints the tables of `docs/decisions/0005-scaling-intervals.md`, in which the
 //! alternatives stand beside it. Without it 160 sets are taken. All seeds are fixed: a count that is within its band
 //! today is within it tomorrow.
 
@@ -93,11 +93,16 @@ impl Tally {
         println!();
     }
 
-    /// What leaves the band that the crate's own interval must keep to, if it does: 93 to 97 % with 1,000 sets, of which three binomial
-    /// standard deviations are 2.1 points; three of them, 5.2 points, either side of 95 % with 160.
-    fn check(&self, title: &str, method: &str) -> Option<String> {
+    /// What leaves the band that the crate's own interval must keep to, if it does: with 1,000 sets 93 to 97 %, and to 98 %
+    /// with heavy tails, where a little too wide is no fault (three binomial standard deviations are 2.1 points); with
+    /// 160 sets three of them, 5.2 points, below 95 %.
+    fn check(&self, title: &str, method: &str, noise: Noise) -> Option<String> {
         self.print(title);
-        let (low, high) = if is_slow() { (0.93, 0.97) } else { (0.898, 1.) };
+        let (low, high) = match (is_slow(), noise) {
+            (true, Noise::Normal) => (0.93, 0.97),
+            (true, Noise::Heavy) => (0.93, 0.98),
+            (false, _) => (0.898, 1.),
+        };
         let share = self.methods[method].share();
         (!(low..=high).contains(&share)).then(|| format!("{title}, {method}: {share}"))
     }

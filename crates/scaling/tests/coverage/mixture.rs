@@ -152,7 +152,7 @@ fn check(objective: Objective, n: usize, noise: Noise) -> Vec<String> {
     let mut outside = vec![];
     for (tally, weighing) in tallies.iter().zip(weighings) {
         let title = format!("shares, {weighing:?}, {}, {n} runs, {noise:?}", objective.name());
-        outside.extend(tally.check(&title, OURS));
+        outside.extend(tally.check(&title, OURS, noise));
     }
     outside
 }
