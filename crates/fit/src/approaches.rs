@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use forerun_scaling::Result;
 use forerun_scaling::isoflop::{PowerFit, envelope, exponent, power_fit, profiles};
 use forerun_scaling::parabola::{ParabolaConfig, Window};
 use forerun_scaling::units::Flops;
@@ -52,30 +51,36 @@ impl Runs {
     }
 
     /// The best run of each factor of compute.
-    fn first(&self) -> Result<PowerFit> {
-        let best = envelope(&self.n, &self.flops, &self.loss, STEP)?;
+    fn first(&self) -> Result<PowerFit, String> {
+        let n = self.n_contested();
+        if n < MIN_POINTS {
+            return Err(too_few(n, "budgets with runs of several sizes"));
+        }
+        let best = envelope(&self.n, &self.flops, &self.loss, STEP);
+        let best = best.map_err(|error| error.to_string())?;
+        if best.len() < MIN_POINTS {
+            return Err(too_few(best.len(), "best runs"));
+        }
         let (flops, n): (Vec<f64>, Vec<f64>) = best.iter().map(|(c, n)| (c.0, n.0)).unzip();
-        power_fit(&flops, &n, None)
+        power_fit(&flops, &n, None).map_err(|error| error.to_string())
     }
 
     /// Parabolas through runs of equal compute.
-    fn second(&self) -> Result<PowerFit> {
+    fn second(&self) -> Result<PowerFit, String> {
         let config = ParabolaConfig { window: Window::Around(WINDOW), ..ParabolaConfig::default() };
-        exponent(&profiles(&self.n, &self.flops, &self.loss, SAME_BUDGET, &config)?)
+        let budgets = profiles(&self.n, &self.flops, &self.loss, SAME_BUDGET, &config);
+        let budgets = budgets.map_err(|error| error.to_string())?;
+        match budgets.iter().filter(|budget| budget.optimum.vertex().is_some()).count() {
+            n if n < MIN_POINTS => Err(too_few(n, "budgets with a valley")),
+            _ => exponent(&budgets).map_err(|error| error.to_string()),
+        }
     }
 }
 
 /// Fills `approaches`; the law's exponent is in `derived` already.
 pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
     let runs = Runs::of(solved);
-    let first = match runs.n_contested() {
-        n if n < MIN_POINTS => {
-            Err(format!("{n} budgets with runs of several sizes, and {MIN_POINTS} are needed"))
-        }
-        _ => checked(runs.first(), "best runs"),
-    };
-    let second = checked(runs.second(), "budgets with a valley");
-    for (approach, fit) in [(1, first), (2, second)] {
+    for (approach, fit) in [(1, runs.first()), (2, runs.second())] {
         output.approaches.push(match fit {
             Ok(fit) => found(approach, &fit, budgets),
             Err(problem) => ApproachFound {
@@ -102,13 +107,8 @@ pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOut
     output.approaches.push(law);
 }
 
-/// A power law that has an interval, or why there is none.
-fn checked(fit: Result<PowerFit>, what: &str) -> Result<PowerFit, String> {
-    let enough = |fit: PowerFit| match fit.used.len() {
-        n if n < MIN_POINTS => Err(format!("{n} {what}, and {MIN_POINTS} are needed")),
-        _ => Ok(fit),
-    };
-    fit.map_err(|error| error.to_string()).and_then(enough)
+fn too_few(n: usize, what: &str) -> String {
+    format!("{n} {what}, and {MIN_POINTS} are needed")
 }
 
 fn found(approach: usize, fit: &PowerFit, budgets: &[Flops]) -> ApproachFound {
