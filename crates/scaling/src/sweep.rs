@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, ensure};
 use crate::law::LrHorizon;
 use crate::observations::Observations;
-use crate::parabola::{Optimum, ParabolaConfig, parabola};
+use crate::parabola::{Optimum, ParabolaConfig, Window, parabola};
 use crate::units::CountUnit;
 
 /// The runs of one size, horizon and batch, and where their loss is lowest.
@@ -50,18 +50,29 @@ pub struct Sweep<'a> {
 ///
 /// Valleys are steeper on one side (too large a learning rate costs more than too small a one), and the vertex of a
 /// parabola lies to the side of the lowest point by an amount that hangs on which learning rates were tried. Where the
-/// points of all cells together tell that [`slant`], it is taken out; [`parabolas`] leaves it in.
+/// points of all cells together tell that [`slant`], it is taken out; [`parabolas`] leaves it in. Where valleys are no
+/// smooth curve over all points ([`Slant::p_smooth`] below 0.01), two learning rates on either side of the lowest are used.
 ///
 /// # Errors
 /// [`Error::Config`] for columns of different lengths; [`Error::Data`] names the row of a count or a learning rate that
 /// is not positive.
 pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
     let mut cells = parabolas(sweep, config)?;
-    if let Some(slant) = slant(sweep, &cells, config) {
-        slant.take_out(sweep, &mut cells, config);
+    let Some(found) = slant(sweep, &cells, config) else { return Ok(cells) };
+    if found.p_smooth > ROUGH || config.window != Window::All {
+        found.take_out(sweep, &mut cells, config);
+        return Ok(cells);
+    }
+    let near = ParabolaConfig { window: Window::Around(2), ..*config };
+    let mut cells = parabolas(sweep, &near)?;
+    if let Some(found) = slant(sweep, &cells, &near) {
+        found.take_out(sweep, &mut cells, &near);
     }
     Ok(cells)
 }
+
+/// A [`Slant::p_smooth`] below this leaves out all but two learning rates on either side of the lowest.
+const ROUGH: f64 = 0.01;
 
 /// As [`cells`], with plain parabolas, as the literature has them.
 ///

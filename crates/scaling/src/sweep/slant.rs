@@ -6,7 +6,7 @@
 //! it says.
 
 use super::{Sweep, SweepCell};
-use crate::distribution::{normal_quantile, student_quantile};
+use crate::distribution::{f_tail, normal_quantile, student_quantile};
 use crate::linalg;
 use crate::parabola::{ParabolaConfig, Vertex, read, window};
 
@@ -19,6 +19,9 @@ pub struct Slant {
     pub se: f64,
     /// Degrees of freedom of the latter.
     pub freedom: f64,
+    /// The probability of a fifth-order term as large as that of the residuals, were there none: where it is small, the
+    /// valleys are no smooth curve with one slant. 1 where the points cannot tell.
+    pub p_smooth: f64,
 }
 
 /// Fewest degrees of freedom with which a slant is fitted.
@@ -36,6 +39,8 @@ struct Beyond {
     centre: f64,
     parabola: Vec<f64>,
     cubes: Vec<f64>,
+    fourths: Vec<f64>,
+    fifths: Vec<f64>,
     losses: Vec<f64>,
 }
 
@@ -50,22 +55,34 @@ fn beyond_parabola(points: &[(f64, f64)]) -> Option<Beyond> {
         let parabola = |x: &f64| c[0] + x * (c[1] + x * c[2]);
         values.iter().zip(&line).map(|(y, x)| y - parabola(x)).collect()
     };
-    let cubes: Vec<f64> = line.iter().map(|x| x.powi(3)).collect();
+    let power = |k: i32| line.iter().map(|x| x.powi(k)).collect::<Vec<f64>>();
+    let rest = |values: Vec<f64>| Some(left(&values, &fit(&values)?));
+    let cubes = power(3);
     let losses: Vec<f64> = points.iter().map(|point| point.1).collect();
     let (parabola, of_losses) = (fit(&cubes)?, fit(&losses)?);
     let (cubes, losses) = (left(&cubes, &parabola), left(&losses, &of_losses));
-    Some(Beyond { centre, parabola, cubes, losses })
+    Some(Beyond {
+        centre,
+        parabola,
+        cubes,
+        fourths: rest(power(4))?,
+        fifths: rest(power(5))?,
+        losses,
+    })
 }
 
 /// The slant of the valleys of those cells that show an optimum; `None` where they have too few points for it.
 pub fn slant(sweep: &Sweep, cells: &[SweepCell], config: &ParabolaConfig) -> Option<Slant> {
     let (mut cubes, mut losses, mut freedom) = (vec![], vec![], -1.);
+    let (mut fourths, mut fifths) = (vec![], vec![]);
     for cell in cells.iter().filter(|cell| cell.optimum.vertex().is_some()) {
         let (points, _) = points(sweep, cell, config);
         let Some(beyond) = beyond_parabola(&points) else { continue };
         freedom += points.len() as f64 - 3.;
         cubes.extend(beyond.cubes);
         losses.extend(beyond.losses);
+        fourths.extend(beyond.fourths);
+        fifths.extend(beyond.fifths);
     }
     let size: f64 = cubes.iter().map(|x| x * x).sum();
     if freedom < MIN_FREEDOM || size < 1e-9 {
@@ -73,7 +90,20 @@ pub fn slant(sweep: &Sweep, cells: &[SweepCell], config: &ParabolaConfig) -> Opt
     }
     let coefficient = cubes.iter().zip(&losses).map(|(x, y)| x * y).sum::<f64>() / size;
     let residual: f64 = cubes.iter().zip(&losses).map(|(x, y)| (y - coefficient * x).powi(2)).sum();
-    Some(Slant { coefficient, se: (residual / freedom / size).sqrt(), freedom })
+    let p_smooth = p_of_last([&cubes, &fourths, &fifths], &losses, freedom - 2.).unwrap_or(1.);
+    Some(Slant { coefficient, se: (residual / freedom / size).sqrt(), freedom, p_smooth })
+}
+
+/// The F-test of the last of three columns; `None` where the losses cannot tell them apart.
+fn p_of_last(columns: [&[f64]; 3], losses: &[f64], freedom: f64) -> Option<f64> {
+    let ones = vec![1.; losses.len()];
+    let residual = |columns: &[&[f64]]| -> Option<f64> {
+        let c = linalg::least_squares(columns, losses, &ones)?;
+        let fitted = |i: usize| c.iter().zip(columns).map(|(c, x)| c * x[i]).sum::<f64>();
+        Some((0..losses.len()).map(|i| (losses[i] - fitted(i)).powi(2)).sum())
+    };
+    let (all, without) = (residual(&columns)?, residual(&columns[..2])?);
+    (freedom >= MIN_FREEDOM).then(|| f_tail((without - all) / (all / freedom), 1., freedom))
 }
 
 impl Slant {
