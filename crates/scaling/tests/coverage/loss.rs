@@ -8,7 +8,7 @@ use forerun_scaling::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use crate::{Noise, Tally, n_sets, percentiles};
+use crate::{Noise, Tally, is_slow, n_sets, percentiles};
 
 const TRUTH: [f64; 5] = [480., 2100., 1.8, 0.35, 0.37];
 const TARGET: [(&str, f64); 2] = [("n", 2.56e10), ("d", 1e12)];
@@ -51,7 +51,7 @@ fn check(objective: Objective, n: usize, noise: Noise) -> Option<String> {
         let found = profile(&law, &runs, &config, &fitted, &quantity, 0.95);
         tally.count("profile", found.ok().map(|found| found.interval), truth);
         tally.count("covariance", fitted.interval(&quantity, 0.95), truth);
-        if seed >= N_BOOTSTRAPPED {
+        if !is_slow() || seed >= N_BOOTSTRAPPED {
             continue;
         }
         for (resampling, names) in [
@@ -71,7 +71,7 @@ fn check(objective: Objective, n: usize, noise: Noise) -> Option<String> {
 #[test]
 fn predicted_losses() {
     let mut outside = vec![];
-    for n in [25, 60] {
+    for n in if is_slow() { vec![25, 60] } else { vec![25] } {
         for noise in [Noise::Normal, Noise::Heavy] {
             for objective in [Objective::NlsLog, Objective::HUBER, Objective::Lad] {
                 outside.extend(check(objective, n, noise));
