@@ -33,7 +33,7 @@ processor time over ours in the same round, the median and the range.",
 /// The figures of one objective.
 pub(super) fn render(contest: &Contest) -> String {
     let mut text = format!(
-        "{}: optimum {:.9e}\n  {:<20} {:>20}  {:>21}  {:<8} draws\n  {:<20} {:>10} {:>9}  {:>11} {:>9}\n",
+        "{}: optimum {:.9e}\n  {:<20} {:>20} {:>20}  {:<8} draws\n  {:<20} {:>10} {:>9} {:>10} {:>9}\n",
         contest.objective,
         contest.optimum(),
         "program",
@@ -76,7 +76,7 @@ fn row(contest: &Contest, entry: &Entry) -> String {
         all => format!("{}/{all}", contest.n_reached(entry)),
     };
     let line = format!(
-        "  {:<20} {fit:>10} {fit_wall:>9}  {draws:>11} {draws_wall:>9}  {optimum:<8} {reached}",
+        "  {:<20} {fit:>10} {fit_wall:>9} {draws:>10} {draws_wall:>9}  {optimum:<8} {reached}",
         entry.name
     );
     line.trim_end().to_owned()

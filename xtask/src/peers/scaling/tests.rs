@@ -77,7 +77,7 @@ fn what_is_printed_has_80_columns() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     assert!(
-        text.contains("forerun                    2.00      2.00        0.002     0.002  same\n"),
+        text.contains("forerun                    2.00      2.00      0.002     0.002  same\n"),
         "{text}"
     );
     assert!(text.contains("+1e-1     1/2\n"), "{text}");
