@@ -80,7 +80,7 @@ fn what_is_printed_has_80_columns() {
         text.contains("forerun                    2.00      2.00      0.002     0.002  same\n"),
         "{text}"
     );
-    assert!(text.contains("+1e-1     1/2\n"), "{text}");
+    assert!(text.contains("+1e-1    1/2\n"), "{text}");
     let fit = "  fit: 15.00 (15.00 to 15.00) times less than quicker; 5 reached\n";
     assert!(text.contains(fit), "{text}");
 }
