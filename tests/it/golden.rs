@@ -124,16 +124,59 @@ fn an_empty_or_unknown_folder_exits_with_2() {
     assert_eq!(run(&["--nonsense"]).0, Some(2));
 }
 
-#[test]
-fn other_crates_files_are_not_implemented_yet() {
+/// A folder `scaling` that holds some of the carried files.
+fn copy_scaling(names: &[&str]) -> (tempfile::TempDir, PathBuf) {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("scaling");
     fs::create_dir(&folder).unwrap();
-    for name in ["law.ref.json", "law.json", "speed_perf.ref.json"] {
-        fs::write(folder.join(name), "{}").unwrap();
+    for name in names {
+        fs::copy(carried().with_file_name("scaling").join(name), folder.join(name)).unwrap();
     }
-    let (code, text) = check(&folder);
+    (root, folder)
+}
+
+#[test]
+fn every_carried_fit_is_reproduced() {
+    let (code, text) = check(&carried().with_file_name("scaling"));
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.lines().next().unwrap().starts_with("law  not-implemented"), "{text}");
-    assert!(!text.contains("speed_perf"), "{text}");
+    for line in text.lines() {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!((fields.len(), fields[1]), (4, "pass"), "{text}");
+        assert!(fields[2].parse::<u32>().unwrap() > 0 && fields[3].contains('/'), "{text}");
+    }
+    assert!(text.lines().count() >= 8, "{text}");
+}
+
+#[test]
+fn a_changed_fit_and_a_lost_table_fail() {
+    let stem = "synth_transfer_violation_A";
+    let (table, reference) = (format!("{stem}.csv"), format!("{stem}.ref.json"));
+    let (_root, folder) = copy_scaling(&[&table, &reference]);
+    assert_eq!(check(&folder).0, Some(0));
+    let text = fs::read_to_string(folder.join(&reference)).unwrap();
+    let changed = text.replacen("0.0846383100", "0.0849383100", 1);
+    assert_ne!(text, changed);
+    fs::write(folder.join(&reference), changed).unwrap();
+    let (code, said) = check(&folder);
+    assert!(code == Some(1) && said.contains("gamma_hat"), "{said}");
+    fs::write(folder.join(&reference), text).unwrap();
+    fs::remove_file(folder.join(&table)).unwrap();
+    let (code, said) = check(&folder);
+    assert!(code == Some(1) && said.contains(&table), "{said}");
+}
+
+#[test]
+fn other_files_are_not_implemented_yet() {
+    let root = tempfile::tempdir().unwrap();
+    for (kind, expected) in [("scaling", "law  not-implemented"), ("prefopt", "law.ref  not-")] {
+        let folder = root.path().join(kind);
+        fs::create_dir(&folder).unwrap();
+        let mut names = vec!["law.ref.json"];
+        names.extend(["law.csv", "speed_perf.ref.json"].iter().filter(|_| kind == "scaling"));
+        names.iter().for_each(|name| fs::write(folder.join(name), "{}").unwrap());
+        let (code, text) = check(&folder);
+        assert_eq!(code, Some(0), "{text}");
+        assert!(text.lines().next().unwrap().starts_with(expected), "{text}");
+        assert!(!text.contains("speed_perf"), "{text}");
+    }
 }

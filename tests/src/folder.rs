@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::arch;
 use crate::report::{Line, Status};
+use crate::scaling;
 
 /// A folder that cannot be checked at all.
 #[derive(Debug)]
@@ -46,7 +47,8 @@ pub fn check_folder(folder: &Path) -> Result<Vec<Line>, FolderError> {
     let kind = whole.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let lines = match kind {
         "arch" => check_arch(&whole, &files),
-        "retrieval" | "prefopt" | "scaling" | "datagen" => list(kind, &files),
+        "scaling" => scaling::check(&whole, &files),
+        "retrieval" | "prefopt" | "datagen" => list(kind, &files),
         _ => return Err(FolderError::Unknown(folder.into())),
     };
     if lines.is_empty() { Err(FolderError::Empty(folder.into())) } else { Ok(lines) }
@@ -84,9 +86,7 @@ fn check_arch(folder: &Path, files: &BTreeSet<String>) -> Vec<Line> {
 
 /// The files of a format whose crate does not exist yet.
 fn list(kind: &str, files: &BTreeSet<String>) -> Vec<Line> {
-    let suffix = if kind == "scaling" { ".ref.json" } else { ".json" };
-    let stems = files.iter().filter_map(|file| file.strip_suffix(suffix));
+    let stems = files.iter().filter_map(|file| file.strip_suffix(".json"));
     let golden = stems.filter(|stem| !["index", "manifest", "MANIFEST"].contains(stem));
-    let golden = golden.filter(|stem| !(kind == "scaling" && stem.contains("_perf")));
     golden.map(|stem| Line::not_implemented(stem, &format!("the crate `{kind}`"))).collect()
 }

@@ -14,6 +14,7 @@ mod folder;
 mod init;
 mod language;
 mod report;
+mod scaling;
 
 pub use folder::{FolderError, check_folder};
 pub use language::Language;

@@ -53,7 +53,7 @@ pub(crate) enum Command {
     Compare(SomeArguments),
     /// Fit a scaling law to a table of runs
     ///
-    /// All arguments go to the program `forerun-scaling`, as do those of the three commands below; it needs no libtorch.
+    /// All arguments go to the program `forerun-scaling`, as do those of the four commands below; it needs no libtorch.
     /// `cargo xtask fit --help` lists them.
     #[command(disable_help_flag = true)]
     Fit(SomeArguments),
@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// Gather other people's logs into one table of runs
     #[command(disable_help_flag = true)]
     Import(SomeArguments),
+    /// What each method would have cost on public sweeps whose outcome is known
+    #[command(disable_help_flag = true)]
+    Retrospective(AnyArguments),
     /// Check the reference vectors in tests/data, or with `--dir DIR` those of one folder
     Golden(AnyArguments),
     /// Run the tests of the workspace, with doctests

@@ -41,6 +41,7 @@ pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
         Command::Recommend(recommend) => scaling("recommend", recommend.arguments),
         Command::AuditLr(audit) => scaling("audit-lr", audit.arguments),
         Command::Import(import) => scaling("import", import.arguments),
+        Command::Retrospective(all) => scaling("retrospective", all.arguments),
         Command::Golden(golden) => Program::Golden.build_and_start(&workspace, golden.arguments),
         Command::Test { fast, package } => test(&workspace, fast, package.as_deref()).map(done),
         Command::Lint => Cargo::new(&workspace)?.lint().map(done),

@@ -18,6 +18,7 @@ Scaling laws, without libtorch
   recommend ..            what to set for a run, and which run to buy next
   audit-lr ..             was a run's learning rate right, what did it cost
   import PATH ..          other people's logs as one table of runs
+  retrospective [DIR]     what each method would have cost on public sweeps
 
 This machine
   setup [--cuda]          find libtorch, or install it into .libtorch/

@@ -6,6 +6,7 @@
 mod environment;
 mod process;
 mod ratio;
+mod scaling;
 mod tensorboard;
 mod train;
 
@@ -22,6 +23,8 @@ use crate::workspace::Workspace;
 pub(crate) enum Peer {
     /// A training step, against torchscale, nn.TransformerEncoder and Hugging Face's Llama on PyTorch
     Train(train::Options),
+    /// Fits of a scaling law and their bootstrap, against scipy, lmfit and variable projection in numpy
+    Scaling(scaling::Options),
     /// The event files that runs write, read back with TensorBoard itself
     Tensorboard(tensorboard::Options),
 }
@@ -30,6 +33,7 @@ pub(crate) enum Peer {
 pub(crate) fn run(workspace: &Workspace, peer: Option<Peer>) -> Result<ExitCode> {
     match peer {
         Some(Peer::Train(options)) => train::compare(workspace, &options),
+        Some(Peer::Scaling(options)) => scaling::compare(workspace, &options),
         Some(Peer::Tensorboard(options)) => tensorboard::compare(workspace, &options),
         None => {
             list();

@@ -27,13 +27,21 @@ pub(crate) enum Program {
     TrainStep,
     /// Our side of `peers tensorboard`.
     TensorboardEvents,
+    /// Our side of `peers scaling`; needs no libtorch.
+    FitSpeed,
 }
 
 impl Program {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Experiments, Self::Scaling, Self::Golden, Self::TrainStep, Self::TensorboardEvents];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Experiments,
+        Self::Scaling,
+        Self::Golden,
+        Self::TrainStep,
+        Self::TensorboardEvents,
+        Self::FitSpeed,
+    ];
 
     pub(crate) fn binary(self) -> &'static str {
         match self {
@@ -42,12 +50,13 @@ impl Program {
             Self::Golden => "golden",
             Self::TrainStep => "train_step",
             Self::TensorboardEvents => "tensorboard_events",
+            Self::FitSpeed => "fit_speed",
         }
     }
 
     /// Whether it runs only where libtorch is.
     pub(crate) fn needs_libtorch(self) -> bool {
-        !matches!(self, Self::Scaling)
+        !matches!(self, Self::Scaling | Self::FitSpeed)
     }
 
     /// Sets up what is missing, builds, and becomes the program, in the caller's folder and with `arguments`.

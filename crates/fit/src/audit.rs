@@ -39,6 +39,9 @@ pub(crate) struct AuditArguments {
     /// Names of columns: d=tokens,lr=peak_lr
     #[arg(long, value_name = "NAME=COLUMN,…")]
     columns: Option<String>,
+    /// What one unit of a column counts, where that is not 1: n=1e9,d=1B
+    #[arg(long, value_name = "NAME=NUMBER,…")]
+    unit: Option<String>,
     /// A published law, where there is no sweep; its constants are second-hand
     #[arg(long, value_name = "NAME", default_value = "bjorck-2024")]
     law: String,
@@ -76,12 +79,10 @@ fn published(name: &str) -> Result<PublishedLr> {
 
 fn from_sweep(arguments: &AuditArguments, target: &Target) -> Result<(BestLr, Option<f64>)> {
     let path = arguments.data.as_ref().context("no sweep")?;
-    let reading = Reading {
-        columns: Columns::parse(arguments.columns.as_deref())?,
-        offset: false,
-        parabola: ParabolaConfig::default(),
-    };
-    let problem = Problem::new(LawName::LrHorizon, &data::load(path)?, &reading)?;
+    let columns = Columns::parse(arguments.columns.as_deref())?;
+    let (table, _) = data::load(path, &columns, arguments.unit.as_deref())?;
+    let reading = Reading { columns, offset: false, parabola: ParabolaConfig::default() };
+    let problem = Problem::new(LawName::LrHorizon, &table, &reading)?;
     let part = &problem.parts[0];
     let Some(law) = &part.horizon else { bail!("`{}` is no sweep", path.display()) };
     let fitted = fit(law, &part.observations, &FitConfig::new(Objective::NlsLog))?;

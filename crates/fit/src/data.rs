@@ -1,25 +1,60 @@
 //! A user's table: read, filtered, its columns found.
 
+mod cells;
+mod filter;
+
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use forerun_runs::import::{self, ROLES};
-use forerun_scaling::{Error, OutlierRule, Table};
+use forerun_scaling::{Error, Table};
 
 use crate::number;
 
-/// Reads a table: CSV as it is, everything else by way of an import.
-pub(crate) fn load(path: &Path) -> Result<Table> {
-    if path.extension().is_some_and(|extension| extension == "csv") {
-        return Ok(Table::read_csv(path)?);
+pub(crate) use filter::filter;
+
+/// Reads a table, and says what was read in another way than it is written: tables of text as they are, everything else
+/// by way of an import. `unit` says what one unit of a column counts: `n=1e9`.
+pub(crate) fn load(
+    path: &Path,
+    columns: &Columns,
+    unit: Option<&str>,
+) -> Result<(Table, Vec<String>)> {
+    let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
+    let table = match extension.as_deref() {
+        Some("csv" | "tsv") => {
+            let text = fs::read_to_string(path).map_err(|error| explain(error, path))?;
+            Table::parse_csv(&import::with_commas(path, &text)?, Some(path))?
+        }
+        _ => {
+            let rows = import::read(path)?.rows;
+            let mut names: Vec<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
+            names.sort();
+            names.dedup();
+            Table::parse_csv(&import::to_csv(&rows, &names), Some(path))?
+        }
+    };
+    if table.names().is_empty() {
+        bail!("`{}` is empty", path.display());
     }
-    let rows = import::read(path)?.rows;
-    let mut names: Vec<String> = rows.iter().flat_map(|row| row.keys().cloned()).collect();
-    names.sort();
-    names.dedup();
-    Ok(Table::parse_csv(&import::to_csv(&rows, &names), Some(path))?)
+    if table.is_empty() {
+        bail!("`{}` has a header and no rows", path.display());
+    }
+    let units = unit.map(number::pairs).transpose().context("--unit")?.unwrap_or_default();
+    cells::readable(table, columns, &units)
 }
+
+fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
+    let is_other_text = error.kind() == ErrorKind::InvalidData;
+    let way_out = if is_other_text { ": its text is not UTF-8; save it as such" } else { "" };
+    anyhow::Error::new(error).context(format!("cannot read `{}`{way_out}", path.display()))
+}
+
+/// Columns that an error lists.
+const MAX_NAMES: usize = 20;
 
 /// Our names to the table's columns, as the caller gave them.
 #[derive(Clone, Debug, Default)]
@@ -51,9 +86,12 @@ impl Columns {
         }
         let meaning = ROLES.iter().find(|role| role.name == name).map(|role| role.meaning);
         let meaning = meaning.map_or_else(String::new, |meaning| format!(" ({meaning})"));
-        let there = table.names().join(", ");
+        let (all, shown) = (table.names(), table.names().len().min(MAX_NAMES));
+        let more = all.len() - shown;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let there = all[..shown].join(", ");
         let reason = format!(
-            "no column for this{meaning}; there are {there}; name one with --columns {name}=COLUMN"
+            "no column for this{meaning}; there are {there}{more}; name one with --columns {name}=COLUMN"
         );
         Err(fault(table, None, name, reason).into())
     }
@@ -69,71 +107,6 @@ impl Columns {
 /// An error at a place of the table.
 pub(crate) fn fault(table: &Table, row: Option<usize>, column: &str, reason: String) -> Error {
     Error::Data { file: table.file.clone(), row, column: column.to_owned(), reason }
-}
-
-/// `--filter`: an outlier rule, or rows to keep.
-pub(crate) fn filter(table: Table, filters: &[String]) -> Result<(Table, OutlierRule)> {
-    let mut rule = OutlierRule::Keep;
-    let mut table = table;
-    for filter in filters {
-        if let Some(rest) = filter.trim().strip_prefix("drop-worst") {
-            let count = rest.trim_start_matches(['=', ' ']);
-            let count = count
-                .parse()
-                .with_context(|| format!("--filter \"{filter}\": `{count}` is no count"))?;
-            rule = OutlierRule::DropHighest(count);
-        } else if let Some(rest) = filter.trim().strip_prefix("residual>") {
-            rule = OutlierRule::ResidualBeyond(
-                number::parse(rest).with_context(|| format!("--filter \"{filter}\""))?,
-            );
-        } else {
-            table = keep(&table, filter)?;
-        }
-    }
-    Ok((table, rule))
-}
-
-/// Rows for which every condition of `a OP b and c OP d` holds.
-fn keep(table: &Table, filter: &str) -> Result<Table> {
-    let mut table = table.clone();
-    for condition in filter.split(" and ") {
-        let found = ["==", "!=", "<=", ">=", "<", ">"].into_iter().find_map(|op| {
-            condition.split_once(op).map(|(column, value)| (column.trim(), op, value.trim()))
-        });
-        let Some((column, op, value)) = found else {
-            bail!(
-                "--filter \"{filter}\": `{condition}` must be COLUMN OP VALUE (== != < <= > >=), drop-worst K, or residual>R"
-            );
-        };
-        let kept =
-            holds(&table, column, op, value).with_context(|| format!("--filter \"{filter}\""))?;
-        table = table.filter(|row| kept[row]);
-    }
-    if table.is_empty() {
-        bail!("--filter \"{filter}\" leaves no row");
-    }
-    Ok(table)
-}
-
-fn holds(table: &Table, column: &str, op: &str, value: &str) -> Result<Vec<bool>> {
-    let Ok(value) = number::parse(value) else {
-        let value = value.trim_matches(['"', '\'']);
-        let cells = table.text(column)?;
-        return match op {
-            "==" => Ok(cells.iter().map(|cell| cell.trim() == value).collect()),
-            "!=" => Ok(cells.iter().map(|cell| cell.trim() != value).collect()),
-            _ => bail!("`{value}` is no number, and {op} needs one"),
-        };
-    };
-    let compare = |cell: &f64| match op {
-        "==" => *cell == value,
-        "!=" => *cell != value,
-        "<=" => *cell <= value,
-        ">=" => *cell >= value,
-        "<" => *cell < value,
-        _ => *cell > value,
-    };
-    Ok(table.numbers(column)?.iter().map(compare).collect())
 }
 
 #[cfg(test)]

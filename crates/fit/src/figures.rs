@@ -7,10 +7,12 @@ use forerun_runs::plot::{
 use forerun_scaling::Quantity;
 use forerun_scaling::allocation::budgets;
 use forerun_scaling::law::{Design, predict, predict_all};
+use forerun_scaling::parabola::Vertex;
 use forerun_scaling::sweep::SweepCell;
 use forerun_scaling::units::Flops;
 
 use crate::derived::lowest_loss;
+use crate::number::counted;
 use crate::output::{FitOutput, Named};
 use crate::problem::{LawName, Problem};
 use crate::solved::Solved;
@@ -29,7 +31,7 @@ pub(crate) fn all(problem: &Problem, solved: &[Solved], output: &FitOutput) -> V
         LawName::DataConstrained => figures.push(curves(&solved[0])),
         LawName::LrHorizon => {
             figures.push(horizon(&solved[0]));
-            figures.extend(valleys(&problem.cells));
+            figures.extend(valleys(problem));
         }
         LawName::Multilingual | LawName::Mixing => {}
     }
@@ -76,7 +78,7 @@ fn curves(solved: &Solved) -> Figure {
     for (slot, size) in spread(n, MAX_CURVES).into_iter().enumerate() {
         let near = |i: &usize| (n[*i] / size).ln().abs() < 0.1;
         let measured: Vec<usize> = (0..points.len()).filter(near).collect();
-        let label = format!("{size:.1e} parameters");
+        let label = format!("{} parameters", counted(size));
         let dots = measured.iter().map(|&i| Point::new(d[i], points.target()[i])).collect();
         let mut measured_series = Series::new("", Style::Points, dots);
         measured_series.slot = Some(slot);
@@ -164,8 +166,11 @@ fn horizon(solved: &Solved) -> Figure {
                 predict(solved.part.law.as_ref(), &solved.fit.theta, &inputs).unwrap_or(f64::NAN),
             )
         };
-        let label =
-            if size.is_nan() { "fitted law".to_owned() } else { format!("{size:.1e} parameters") };
+        let label = if size.is_nan() {
+            "fitted law".to_owned()
+        } else {
+            format!("{} parameters", counted(size))
+        };
         let inputs_known =
             !size.is_nan() || solved.part.law.inputs().iter().all(|input| input.name != "n");
         if inputs_known {
@@ -185,38 +190,46 @@ fn horizon(solved: &Solved) -> Figure {
     Figure::new("The best learning rate against the horizon", Plot::Xy(plot))
 }
 
-/// The sweep's cells with their parabolas: at most twelve.
-fn valleys(cells: &[SweepCell]) -> Option<Figure> {
-    let shown: Vec<&SweepCell> =
-        cells.iter().filter(|cell| cell.optimum.parabola().is_some()).take(12).collect();
-    let panel = |cell: &&SweepCell| {
-        let vertex = cell.optimum.parabola()?;
+/// How far a valley's curve is drawn on either side of its lowest point, in `ln lr`.
+const VALLEY: f64 = 2.;
+
+/// The sweep's cells with their runs and curves, each above its own lowest point: at most twelve.
+fn valleys(problem: &Problem) -> Option<Figure> {
+    let read = problem.cells.iter().filter_map(|cell| Some((cell, cell.optimum.parabola()?)));
+    let shown: Vec<(&SweepCell, &Vertex)> = read.take(12).collect();
+    // A run that diverged would flatten all the valleys.
+    let height = |(_, vertex): &(&SweepCell, &Vertex)| vertex.curvature.abs() * VALLEY * VALLEY;
+    let highest = 1.5 * shown.iter().map(height).fold(0., f64::max);
+    let panel = |(cell, vertex): &(&SweepCell, &Vertex)| {
         let at = |i: i32| {
-            let x = vertex.ln_x + 0.2 * f64::from(i);
-            Point::new(x.exp(), vertex.loss + vertex.curvature * (x - vertex.ln_x).powi(2))
+            let x = 0.1 * VALLEY * f64::from(i);
+            Point::new((vertex.ln_x + x).exp(), vertex.curvature * x * x)
         };
-        let size = cell.n.map_or_else(String::new, |n| format!("{n:.1e} parameters, "));
-        let is_found = cell.optimum.vertex().is_some();
-        Some(Panel {
-            title: format!(
-                "{size}{:.1e} tokens{}",
-                cell.d,
-                if is_found { "" } else { ": not identified" }
-            ),
-            series: vec![Series::new("parabola", Style::Line, (-10..=10).map(at).collect())],
-            lines: vec![ReferenceLine::Vertical { at: vertex.x, label: "vertex".into() }],
-        })
+        let runs = cell.runs.iter().map(|&run| problem.sweep[run]);
+        let runs = runs.map(|(lr, loss)| Point::new(lr, loss - vertex.loss));
+        let size = cell.n.map_or_else(String::new, |n| format!("N {}, ", counted(n)));
+        let found = if cell.optimum.vertex().is_some() { "" } else { ": no optimum" };
+        let curve = Series::new("fitted valley", Style::Line, (-10..=10).map(at).collect());
+        let dots = runs.filter(|point| point.y <= highest).collect();
+        Panel {
+            title: format!("{size}D {}{found}", counted(cell.d)),
+            series: vec![curve, Series::new("runs", Style::Points, dots)],
+            lines: vec![ReferenceLine::Vertical { at: vertex.x, label: String::new() }],
+        }
     };
-    let panels: Vec<Panel> = shown.iter().filter_map(panel).collect();
+    let panels: Vec<Panel> = shown.iter().map(panel).collect();
     if panels.is_empty() {
         return None;
     }
     let plot = Panels {
         x: Axis::log10("learning rate", ""),
-        y: Axis::new("loss", "nats per token"),
+        y: Axis::new("loss above the lowest", "nats per token"),
         panels,
     };
-    Some(Figure::new("Loss against learning rate, cell by cell", Plot::Panels(plot)))
+    let caption = "N parameters, D tokens; the dashed line is the best learning rate. Runs far above the valley are not \
+                   drawn.";
+    let title = "Loss against learning rate, cell by cell";
+    Some(Figure { caption: caption.into(), ..Figure::new(title, Plot::Panels(plot)) })
 }
 
 /// Target and prediction, part by part.

@@ -7,12 +7,17 @@
 //! assert_eq!(forerun_fit::number::parse("7B").unwrap(), 7e9);
 //! ```
 
+mod approaches;
 mod audit;
 pub mod cli;
+mod compared;
 mod data;
 mod derived;
 mod figures;
+mod fitting;
 mod import;
+mod independent;
+mod mixtures;
 pub mod number;
 pub mod output;
 mod problem;

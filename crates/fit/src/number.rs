@@ -57,5 +57,18 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
+/// Two significant digits with a suffix: `100M`, `3.2B`; for labels of counts.
+pub(crate) fn counted(value: f64) -> String {
+    let suffixes = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")];
+    let (unit, suffix) =
+        suffixes.into_iter().find(|(unit, _)| value >= 0.995 * unit).unwrap_or((1., ""));
+    let scaled = value / unit;
+    if scaled >= 9.95 {
+        format!("{scaled:.0}{suffix}")
+    } else {
+        format!("{scaled:.1}{suffix}").replace(".0", "")
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What `fit --json` writes. Keys are stable: a new version may add some, and changes none.
 
+use forerun_scaling::compare::{HeldOut, Score};
 use forerun_scaling::mixture::Mixture;
 use serde::{Serialize, Serializer};
 
@@ -89,8 +90,11 @@ pub struct MixtureFound {
     pub shares: Named<Estimate>,
     /// The weighted sum there.
     pub value: f64,
-    /// The weighted sum of other samplers.
+    /// The weighted sum of other samplers: `uniform`; with `--available` also `proportional`, `temperature` (exponent
+    /// 0.3), `unimax`, and `capped`, the best that repeats no family more often than `--epochs` says.
     pub others: Named<f64>,
+    /// Their shares, by sampler and family.
+    pub other_shares: Named<Named<f64>>,
 }
 
 /// The test of independence of one family.
@@ -106,6 +110,35 @@ pub struct IndependenceFound {
     pub p_holm: f64,
     /// The other share with the largest effect on the logarithm of the loss, and that effect.
     pub strongest: Option<(String, f64)>,
+}
+
+/// One of the three ways to find the best size for a budget (Hoffmann et al. 2022).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ApproachFound {
+    /// 1: the best runs; 2: parabolas through runs of equal compute; 3: the fitted law.
+    pub approach: usize,
+    /// Runs or budgets that it goes by; 0 for the law.
+    pub n_points: usize,
+    /// The exponent of `N* ∝ C^a`; absent where the runs do not show it.
+    pub a: Option<Estimate>,
+    /// `N*` by budget, parameters.
+    pub n_opt: Named<f64>,
+    /// Why there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Laws on the same points and folds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Comparison {
+    /// Folds of the cross-validation.
+    pub n_folds: usize,
+    /// The runs left out for `held_out_error`: those with more of `input` than `above`; null where the table is too
+    /// small to spare them.
+    pub held_out: Option<HeldOut>,
+    /// One entry a law: `name`, `n_points`, `n_free`, `log_likelihood`, `aic`, `bic`, `fold_error`, `held_out_error`
+    /// (mean relative errors), `problems`.
+    pub laws: Vec<Score>,
 }
 
 /// The whole answer.
@@ -125,6 +158,10 @@ pub struct FitOutput {
     pub params: Named<Estimate>,
     /// What follows from them: `a`, `b`, `G`, `n_opt(C)`, `d_opt(C)`, `loss_opt(C)`, `lr_opt`.
     pub derived: Named<Estimate>,
+    /// The best size for a budget by three approaches, for laws of size and horizon.
+    pub approaches: Vec<ApproachFound>,
+    /// Which law describes these runs, where there are several to choose from.
+    pub comparison: Comparison,
     /// Optimal mixtures.
     pub mixtures: Vec<MixtureFound>,
     /// Tests of independence, by family.
@@ -157,6 +194,7 @@ impl FitOutput {
             shares: Named(names.iter().cloned().zip(shares).collect()),
             value: mixture.objective,
             others: Named::default(),
+            other_shares: Named::default(),
         }
     }
 }

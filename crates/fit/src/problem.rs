@@ -39,15 +39,24 @@ pub(crate) struct Part {
     pub(crate) observations: Observations,
 }
 
+/// What makes Chinchilla's law Gadre's.
+pub(crate) fn tie() -> Constraint {
+    Constraint::Equal("alpha".into(), "beta".into())
+}
+
 /// Everything that is fitted.
 pub(crate) struct Problem {
     pub(crate) law: LawName,
     pub(crate) parts: Vec<Part>,
     /// Cells of a sweep over learning rates.
     pub(crate) cells: Vec<SweepCell>,
+    /// Its runs: learning rate and loss.
+    pub(crate) sweep: Vec<(f64, f64)>,
     /// Names of the shares, in the order of their columns.
     pub(crate) shares: Vec<String>,
     pub(crate) notes: Vec<String>,
+    /// What looks wrong about the table.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// How to read the table.
@@ -60,7 +69,15 @@ pub(crate) struct Reading {
 
 impl Problem {
     pub(crate) fn new(law: LawName, table: &Table, reading: &Reading) -> Result<Self> {
-        let mut problem = Self { law, parts: vec![], cells: vec![], shares: vec![], notes: vec![] };
+        let mut problem = Self {
+            law,
+            parts: vec![],
+            cells: vec![],
+            sweep: vec![],
+            shares: vec![],
+            notes: vec![],
+            warnings: vec![],
+        };
         match law {
             LawName::Chinchilla | LawName::ChinchillaTied => {
                 let observations = observations(table, reading, &["n", "d"])?;
@@ -73,16 +90,17 @@ impl Problem {
             LawName::LrHorizon => problem.add_horizon(table, reading)?,
             LawName::Multilingual | LawName::Mixing => problem.add_families(table, reading)?,
         }
+        if let Some(part) = problem.parts.first() {
+            problem.warnings.extend(few_values(part.law.as_ref(), &part.observations));
+            problem.warnings.extend(small_counts(&part.observations));
+        }
         Ok(problem)
     }
 
     /// Constraints that the law's name stands for.
     pub(crate) fn constrain(&self, config: FitConfig) -> FitConfig {
         match self.law {
-            LawName::ChinchillaTied => {
-                let tie = Constraint::Equal("alpha".into(), "beta".into());
-                FitConfig { constraints: vec![tie], ..config }
-            }
+            LawName::ChinchillaTied => FitConfig { constraints: vec![tie()], ..config },
             _ => config,
         }
     }
@@ -110,6 +128,7 @@ impl Problem {
                 let sweep =
                     Sweep { n: n.as_deref(), d: &d, batch: batch.as_deref(), lr: &lr, loss: &loss };
                 self.cells = sweep::cells(&sweep, &reading.parabola)?;
+                self.sweep = lr.iter().copied().zip(loss.iter().copied()).collect();
                 let shown =
                     self.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count();
                 self.notes.push(format!(
@@ -220,6 +239,52 @@ impl Problem {
         self.parts.push(Part { name: name.into(), law, family, horizon: None, observations });
         Ok(())
     }
+}
+
+/// Values of an input that an exponent needs.
+const MIN_VALUES: usize = 3;
+
+/// Says so if a size or a horizon takes too few values for a power law with a floor.
+fn few_values(law: &dyn Law, points: &Observations) -> Option<String> {
+    let has_floor = law.parameters().iter().any(|parameter| parameter.name == "E");
+    let few = ["n", "d"].into_iter().filter_map(|name| {
+        let mut values = points.input(name)?.to_vec();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        let n = values.len();
+        let unit = if n == 1 { "value" } else { "values" };
+        (n < MIN_VALUES).then(|| {
+            format!(
+                "`{name}` takes {n} {unit}, and an exponent needs {MIN_VALUES}: runs at other values of `{name}` would \
+                 tell most"
+            )
+        })
+    });
+    let few: Vec<String> = few.filter(|_| has_floor).collect();
+    (!few.is_empty()).then(|| few.join("; "))
+}
+
+/// Counts below these are not those of a language model.
+const SMALL: [(&str, f64); 2] = [("n", 1e4), ("d", 1e5)];
+
+/// Says so if counts look like millions or billions: compute is counted as `6 n d`, and constants would differ.
+fn small_counts(points: &Observations) -> Option<String> {
+    let found = SMALL.iter().filter_map(|&(name, small)| {
+        let largest = points.input(name)?.iter().copied().fold(0., f64::max);
+        (largest < small).then_some((name, largest))
+    });
+    let found: Vec<(&str, f64)> = found.collect();
+    let largest: Vec<String> =
+        found.iter().map(|(name, largest)| format!("`{name}` is at most {largest}")).collect();
+    let units: Vec<String> = found.iter().map(|(name, _)| format!("{name}=1e9")).collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "{}, which looks like millions or billions: laws and compute (6 n d) want raw counts; for billions say \
+             --unit {}",
+            largest.join(" and "),
+            units.join(",")
+        )
+    })
 }
 
 /// Which rows have the same size and horizon.

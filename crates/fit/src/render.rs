@@ -1,114 +1,32 @@
 //! The answer as text for a terminal, 80 columns wide, and as a report.
 
+mod tables;
+
 use forerun_runs::plot::Figure;
 use forerun_runs::report::{Block, Command, KeyNumber, Report};
-use forerun_runs::table::{Cell, Column, Table};
 
 use crate::number::short;
-use crate::output::{Estimate, FitOutput, Named};
+use crate::output::{Estimate, FitOutput};
 
 /// Columns of a terminal.
 pub(crate) const WIDTH: usize = 80;
 
-fn interval(value: &Estimate) -> String {
-    let end = |end: f64| if end.is_finite() { short(end) } else { "open".to_owned() };
-    value
-        .ci95
-        .map_or_else(|| "-".to_owned(), |[low, high]| format!("{} .. {}", end(low), end(high)))
-}
-
-fn cells(name: &str, value: &Estimate) -> Vec<Cell> {
-    let se = value.se.filter(|se| se.is_finite()).map_or_else(|| "-".to_owned(), short);
-    [name.to_owned(), short(value.estimate), se, interval(value)].map(Cell::from).to_vec()
-}
-
-/// Names, values, standard errors, intervals.
-fn estimates(caption: &str, values: &Named<Estimate>) -> Table {
-    Table {
-        caption: caption.to_owned(),
-        columns: vec![
-            Column::text(""),
-            Column::number("estimate", ""),
-            Column::number("se", ""),
-            Column::number("95 % interval", ""),
-        ],
-        rows: values.0.iter().map(|(name, value)| cells(name, value)).collect(),
-    }
-}
-
-fn predictions(output: &FitOutput) -> Table {
-    let mut named = Named::default();
-    for prediction in &output.predictions {
-        let inputs =
-            prediction.inputs.0.iter().map(|(name, value)| format!("{name}={}", short(*value)));
-        let place = inputs.collect::<Vec<_>>().join(" ");
-        named.push(format!("{} {place}", prediction.part).trim(), prediction.value);
-    }
-    estimates("Predictions", &named)
-}
-
-fn independence(output: &FitOutput) -> Table {
-    let row = |(family, test): &(String, crate::output::IndependenceFound)| {
-        let strongest = test.strongest.as_ref();
-        vec![
-            Cell::from(family.clone()),
-            Cell::from(short(test.f)),
-            Cell::from(format!("{}, {}", test.df[0], test.df[1])),
-            Cell::from(short(test.p)),
-            Cell::from(short(test.p_holm)),
-            Cell::from(
-                strongest.map_or_else(String::new, |(name, by)| format!("{name} {}", short(*by))),
-            ),
-        ]
-    };
-    Table {
-        caption: "Does a loss depend on its own share alone? F-test, and the strongest other share"
-            .into(),
-        columns: vec![
-            Column::text("family"),
-            Column::number("F", ""),
-            Column::number("df", ""),
-            Column::number("p", ""),
-            Column::number("p (Holm)", ""),
-            Column::text("strongest"),
-        ],
-        rows: output.independence.0.iter().map(row).collect(),
-    }
-}
-
-/// All tables that have rows.
-fn tables(output: &FitOutput) -> Vec<Table> {
-    let mut tables = vec![estimates("Parameters", &output.params)];
-    tables.push(estimates("What follows", &output.derived));
-    for mixture in &output.mixtures {
-        let others =
-            mixture.others.0.iter().map(|(name, value)| format!("{name} {}", short(*value)));
-        let others = others.collect::<Vec<_>>().join(", ");
-        let caption = format!(
-            "Best mixture for the {}: {} ({others})",
-            mixture.objective,
-            short(mixture.value)
-        );
-        tables.push(estimates(&caption, &mixture.shares));
-    }
-    tables.push(independence(output));
-    tables.push(predictions(output));
-    tables.retain(|table| !table.rows.is_empty());
-    tables
-}
-
 fn headline(output: &FitOutput) -> String {
     format!(
-        "{} by {}: objective {:.9} over {} points; {} starts, {} optima; intervals: {}{}",
+        "{} by {}: objective {:.9} over {} points; {}, {}; intervals: {}{}",
         output.law,
         output.objective,
         output.objective_value,
         output.n_points,
-        output.starts,
-        output.optima.len(),
+        counted(output.starts, "start", "starts"),
+        counted(output.optima.len(), "optimum", "optima"),
         output.interval_method,
         if output.draws > 0 { format!(" ({} draws)", output.draws) } else { String::new() },
     )
+}
+
+fn counted(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn dropped(output: &FitOutput) -> Option<String> {
@@ -123,16 +41,40 @@ fn dropped(output: &FitOutput) -> Option<String> {
     Some(format!("left out: {}{tail}; {}", shown.join(", "), output.dropped[0].reason))
 }
 
+/// How the table was read, and what could not be answered.
+fn notes(output: &FitOutput) -> Vec<String> {
+    let approaches = output.approaches.iter().filter_map(|found| {
+        let problem = found.problem.as_ref()?;
+        Some(format!("approach {} does not apply: {problem}", found.approach))
+    });
+    // What a fold lacks is a dash in the table; a law that cannot be fitted at all is news.
+    let laws = output.comparison.laws.iter().filter(|score| score.n_points == 0);
+    let laws =
+        laws.filter_map(|score| Some(format!("{}: {}", score.name, score.problems.first()?)));
+    output.notes.iter().cloned().chain(dropped(output)).chain(approaches).chain(laws).collect()
+}
+
+/// Rows of one table that a terminal shows.
+const MAX_ROWS: usize = 40;
+
 /// For a terminal.
 pub(crate) fn terminal(output: &FitOutput) -> String {
     let mut text = wrap(&headline(output), "");
-    for note in output.notes.iter().cloned().chain(dropped(output)) {
+    for note in notes(output) {
         text.push_str(&wrap(&note, ""));
     }
-    for table in tables(output) {
+    for mut table in tables::all(output) {
+        let more = table.rows.len().saturating_sub(MAX_ROWS);
+        table.rows.truncate(MAX_ROWS);
         text.push('\n');
         text.push_str(table.to_terminal(WIDTH).trim_end());
         text.push('\n');
+        if more > 0 {
+            text.push_str(&wrap(
+                &format!("and {more} more rows: --json or --report has them"),
+                " ",
+            ));
+        }
     }
     if !output.warnings.is_empty() {
         text.push('\n');
@@ -172,8 +114,8 @@ pub(crate) fn report(output: &FitOutput, figures: Vec<Figure>, command: &[String
     blocks.push(Block::Heading("Pictures".into()));
     blocks.extend(figures.into_iter().map(Block::Figure));
     blocks.push(Block::Heading("Numbers".into()));
-    blocks.extend(tables(output).into_iter().map(Block::Table));
-    let notes: Vec<String> = output.notes.iter().cloned().chain(dropped(output)).collect();
+    blocks.extend(tables::all(output).into_iter().map(Block::Table));
+    let notes = notes(output);
     if !notes.is_empty() {
         blocks.push(Block::Heading("How the table was read".into()));
         blocks.push(Block::List(notes));
@@ -185,11 +127,12 @@ pub(crate) fn report(output: &FitOutput, figures: Vec<Figure>, command: &[String
 }
 
 fn key_numbers(output: &FitOutput) -> Vec<KeyNumber> {
+    let three = |value: f64| if value.is_finite() { format!("{value:.3}") } else { "open".into() };
     let number = |name: &String, value: &Estimate| KeyNumber {
-        value: short(value.estimate),
+        value: three(value.estimate),
         unit: String::new(),
         label: match value.ci95 {
-            Some(_) => format!("{name}, 95 %: {}", interval(value)),
+            Some([low, high]) => format!("{name}, 95 %: {} .. {}", three(low), three(high)),
             None => name.clone(),
         },
     };

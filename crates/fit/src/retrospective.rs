@@ -23,7 +23,7 @@ use crate::render::{WIDTH, wrap};
 pub(crate) struct RetrospectiveArguments {
     /// The folder with porian_isoflop_owt2.csv, regmix_1m_train.csv, gadre_*.csv, marin_optimizer_lr.csv; what is not
     /// there is left out
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", default_value = "tests/data/scaling")]
     folder: PathBuf,
 }
 
@@ -67,7 +67,10 @@ pub(crate) fn run(arguments: &RetrospectiveArguments) -> Result<String> {
         }
     }
     if text.is_empty() {
-        bail!("none of the sweeps lies in `{}`", arguments.folder.display());
+        bail!(
+            "none of the sweeps lies in `{}`; name the folder that holds them",
+            arguments.folder.display()
+        );
     }
     text += &wrap(
         "Loss at a choice between two measured ones is interpolated; a choice outside counts as its end.",

@@ -14,7 +14,7 @@ mod summary;
 mod trainer;
 mod wandb;
 
-pub use csv::to_csv;
+pub use csv::{to_csv, with_commas};
 pub use names::{Naming, Observed, ROLES, observations};
 
 use std::fs;
@@ -29,7 +29,7 @@ use crate::results::Row;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Format {
-    /// Comma-separated values, one row a run.
+    /// Values separated by commas, semicolons or tabs, one row a run.
     Csv,
     /// A chart of Weights & Biases: one row a step, one column a run.
     WandbChart,
@@ -79,10 +79,10 @@ pub fn read(path: &Path) -> Result<Imported> {
     match name.rsplit('.').next() {
         Some("jsonl" | "ndjson") => lines(path, &text),
         Some("json") => whole_json(path, &text),
-        Some("csv") => comma_separated(path, &text),
+        Some("csv" | "tsv") => comma_separated(path, &text),
         _ => Err(damaged(
             path,
-            "expected .csv, .jsonl, .json, .parquet, an event file, or a folder of event files or trainer states",
+            "expected .csv, .tsv, .jsonl, .json, .parquet, an event file, or a folder of event files or trainer states",
         )),
     }
 }

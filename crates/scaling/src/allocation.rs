@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ensure};
-use crate::law::{Design, Law, Scale, predict_all};
+use crate::law::{Design, Law, Scale};
 use crate::observations::Observations;
 use crate::quantity::Quantity;
 use crate::units::{Flops, Params, Tokens};
@@ -24,13 +24,29 @@ pub struct Allocation {
     pub loss: f64,
 }
 
-/// Points of a scan; every scan narrows the bracket by half as many.
+/// Points of the scan that brackets the optimum.
 const SCAN: usize = 48;
 
-/// Smallest and largest number of parameters and of tokens that a budget is split into.
+/// Smallest number of parameters and of tokens that a budget is split into.
 const SMALLEST: f64 = 1.;
 
-/// Losses along a line of constant compute.
+/// Step in `ln N` of the differences along a line. The formulas are of fourth order: truncation and rounding are both
+/// some 1e-11 of the slope.
+const STEP: f64 = 3e-3;
+
+/// A slope that is rounding alone: that of a logarithm near 1, over the step.
+const ROUNDING: f64 = 1e-13;
+
+/// Steps at which the line is evaluated around a point.
+const STENCIL: [f64; 5] = [-2., -1., 0., 1., 2.];
+
+/// Weights of the first derivative on the stencil, in units of `1 / (12 STEP)`.
+const FIRST: [f64; 5] = [1., -8., 0., 8., -1.];
+
+/// Weights of the second derivative, in units of `1 / (12 STEP²)`.
+const SECOND: [f64; 5] = [-1., 16., -30., 16., -1.];
+
+/// A line of constant compute.
 struct Line<'a> {
     law: &'a dyn Law,
     theta: &'a [f64],
@@ -39,7 +55,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn losses(&self, ln_n: &[f64]) -> Result<Vec<f64>> {
+    fn design(&self, ln_n: &[f64]) -> Result<Design> {
         let n: Vec<f64> = ln_n.iter().map(|x| x.exp()).collect();
         let d: Vec<f64> = n.iter().map(|n| self.product / n).collect();
         let mut points =
@@ -47,8 +63,101 @@ impl Line<'_> {
         for (name, value) in self.others {
             points = points.with_input(name, vec![*value; ln_n.len()]);
         }
-        Ok(predict_all(self.law, self.theta, &Design::new(self.law, &points)?))
+        Design::new(self.law, &points)
     }
+
+    /// Logarithms of the loss.
+    fn log_losses(&self, ln_n: &[f64]) -> Result<Vec<f64>> {
+        let design = self.design(ln_n)?;
+        let mut scratch = vec![0.; self.law.n_scratch() * ln_n.len()];
+        let mut out = vec![0.; ln_n.len()];
+        self.law.log_predict(self.theta, &design, &mut scratch, &mut out);
+        Ok(out)
+    }
+
+    /// Derivative of the logarithm of the loss by `ln N`.
+    fn slope(&self, ln_n: f64) -> Result<f64> {
+        let losses = self.log_losses(&around(ln_n))?;
+        Ok(dot(&FIRST, &losses) / (12. * STEP))
+    }
+
+    /// `ln N` of the lowest loss: a bracket from a scan, then the root of the slope.
+    fn optimum(&self) -> Result<f64> {
+        let (start, end) = (SMALLEST.ln(), self.product.ln());
+        let step = (end - start) / SCAN as f64;
+        let grid: Vec<f64> = (0..=SCAN).map(|i| start + step * i as f64).collect();
+        let losses = self.log_losses(&grid)?;
+        let lowest =
+            (0..=SCAN).min_by(|&i, &j| losses[i].total_cmp(&losses[j])).unwrap_or_default();
+        let (low, high) = (grid[lowest.saturating_sub(1)], grid[(lowest + 1).min(SCAN)]);
+        let slopes = (self.slope(low)?, self.slope(high)?);
+        if !(slopes.0 < 0. && slopes.1 > 0.) {
+            let end = if slopes.0 >= 0. { "the smallest model" } else { "the fewest tokens" };
+            let reason = format!("the law prefers {end} at any cost");
+            return Err(Error::not_identified("the compute-optimal size", reason));
+        }
+        self.root((low, slopes.0), (high, slopes.1))
+    }
+
+    /// Where the slope changes its sign: regula falsi, with the value of an end that stays halved (the Illinois rule).
+    fn root(&self, mut low: (f64, f64), mut high: (f64, f64)) -> Result<f64> {
+        let mut last_side = 0;
+        for _ in 0..100 {
+            let share = low.1 / (low.1 - high.1);
+            let x = low.0 + share * (high.0 - low.0);
+            let slope = self.slope(x)?;
+            if slope.abs() < ROUNDING || x <= low.0 || x >= high.0 {
+                return Ok(x);
+            }
+            let side = if slope < 0. { -1 } else { 1 };
+            let halve = if side == last_side { 0.5 } else { 1. };
+            if side < 0 {
+                low = (x, slope);
+                high.1 *= halve;
+            } else {
+                high = (x, slope);
+                low.1 *= halve;
+            }
+            last_side = side;
+        }
+        Ok(0.5 * (low.0 + high.0))
+    }
+
+    /// Derivatives of `ln N*` and of the logarithm of the loss there by `theta`. The first moves as the zero of the
+    /// slope does; the second is the loss's own, as the optimum is flat.
+    fn gradients(&self, ln_n: f64) -> Result<[Vec<f64>; 2]> {
+        let stencil = around(ln_n);
+        let design = self.design(&stencil)?;
+        let (n, p) = (stencil.len(), self.theta.len());
+        let mut scratch = vec![0.; self.law.n_scratch() * n];
+        let (mut losses, mut jacobian) = (vec![0.; n], vec![0.; p * n]);
+        self.law.log_predict(self.theta, &design, &mut scratch, &mut losses);
+        self.law.log_gradient(self.theta, &design, &scratch, &losses, &mut jacobian);
+        let curvature = dot(&SECOND, &losses) / (12. * STEP * STEP);
+        let mixed = |column: &[f64]| -dot(&FIRST, column) / (12. * STEP) / curvature;
+        let columns = || jacobian.chunks_exact(n);
+        Ok([columns().map(mixed).collect(), columns().map(|column| column[n / 2]).collect()])
+    }
+}
+
+fn around(ln_n: f64) -> [f64; 5] {
+    STENCIL.map(|steps| ln_n + steps * STEP)
+}
+
+fn dot(weights: &[f64; 5], values: &[f64]) -> f64 {
+    weights.iter().zip(values).map(|(w, v)| w * v).sum()
+}
+
+/// The line of `flops`.
+fn line<'a>(
+    law: &'a dyn Law,
+    theta: &'a [f64],
+    flops: Flops,
+    others: &'a [(&'a str, f64)],
+) -> Result<Line<'a>> {
+    let product = flops.0 / 6.;
+    ensure(product > SMALLEST && product.is_finite(), "flops", "above 6", flops.0)?;
+    Ok(Line { law, theta, product, others })
 }
 
 /// The split of `flops` with the lowest predicted loss; `others` are inputs of the law besides `n` and `d`, held fixed.
@@ -62,30 +171,11 @@ pub fn optimal_allocation(
     flops: Flops,
     others: &[(&str, f64)],
 ) -> Result<Allocation> {
-    let product = flops.0 / 6.;
-    ensure(product > SMALLEST && product.is_finite(), "flops", "above 6", flops.0)?;
-    let line = Line { law, theta, product, others };
-    let ends = [SMALLEST.ln(), product.ln()];
-    let [mut low, mut high] = ends;
-    let mut best = (low, f64::INFINITY);
-    // The loss is flat at its minimum: below a relative width of 1e-8 the comparison sees rounding alone.
-    while high - low > 1e-9 {
-        let step = (high - low) / SCAN as f64;
-        let grid: Vec<f64> = (0..=SCAN).map(|i| low + step * i as f64).collect();
-        let losses = line.losses(&grid)?;
-        let lowest =
-            (0..=SCAN).min_by(|&i, &j| losses[i].total_cmp(&losses[j])).unwrap_or_default();
-        best = (grid[lowest], losses[lowest]);
-        low = grid[lowest.saturating_sub(1)];
-        high = grid[(lowest + 1).min(SCAN)];
-    }
-    if best.0 - ends[0] < 1e-6 || ends[1] - best.0 < 1e-6 {
-        let end = if best.0 - ends[0] < 1e-6 { "the smallest model" } else { "the fewest tokens" };
-        let reason = format!("the law prefers {end} at any cost");
-        return Err(Error::not_identified("the compute-optimal size", reason));
-    }
-    let n = best.0.exp();
-    Ok(Allocation { flops, n: Params(n), d: Tokens(product / n), loss: best.1 })
+    let line = line(law, theta, flops, others)?;
+    let ln_n = line.optimum()?;
+    let n = ln_n.exp();
+    let loss = line.log_losses(&[ln_n])?[0].exp();
+    Ok(Allocation { flops, n: Params(n), d: Tokens(line.product / n), loss })
 }
 
 /// The optimal split of every budget.
@@ -113,8 +203,13 @@ pub fn optimal_params<'a>(
     flops: Flops,
     others: &'a [(&'a str, f64)],
 ) -> Quantity<'a> {
-    Quantity::new(format!("n_opt({:e})", flops.0), Scale::Log, move |theta: &[f64]| {
-        optimal_allocation(law, theta, flops, others).map_or(f64::NAN, |best| best.n.0.ln())
+    let name = format!("n_opt({:e})", flops.0);
+    let value = move |theta: &[f64]| {
+        line(law, theta, flops, others).and_then(|line| line.optimum()).unwrap_or(f64::NAN)
+    };
+    Quantity::new(name, Scale::Log, value).with_gradient(move |theta| {
+        let [of_size, _] = gradients(law, theta, flops, others);
+        of_size
     })
 }
 
@@ -124,9 +219,21 @@ pub fn optimal_loss<'a>(
     flops: Flops,
     others: &'a [(&'a str, f64)],
 ) -> Quantity<'a> {
-    Quantity::new(format!("loss_opt({:e})", flops.0), Scale::Log, move |theta: &[f64]| {
+    let name = format!("loss_opt({:e})", flops.0);
+    let value = move |theta: &[f64]| {
         optimal_allocation(law, theta, flops, others).map_or(f64::NAN, |best| best.loss.ln())
+    };
+    Quantity::new(name, Scale::Log, value).with_gradient(move |theta| {
+        let [_, of_loss] = gradients(law, theta, flops, others);
+        of_loss
     })
+}
+
+/// Derivatives at the optimum, `NaN` where there is none.
+fn gradients(law: &dyn Law, theta: &[f64], flops: Flops, others: &[(&str, f64)]) -> [Vec<f64>; 2] {
+    let found = line(law, theta, flops, others)
+        .and_then(|line| line.optimum().and_then(|ln_n| line.gradients(ln_n)));
+    found.unwrap_or_else(|_| [vec![f64::NAN; theta.len()], vec![f64::NAN; theta.len()]])
 }
 
 /// The smallest budget whose optimal split reaches `loss`.

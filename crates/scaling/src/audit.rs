@@ -5,7 +5,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::distribution::student_quantile;
 use crate::error::{Result, ensure};
 use crate::fit::Fit;
 use crate::interval::Interval;
@@ -114,16 +113,10 @@ pub fn predict_fitted(law: &LrHorizon, fit: &Fit, target: &Target) -> Result<Bes
     let mut inputs = vec![("n", target.n.0), ("d", target.d.0)];
     inputs.extend(target.batch.map(|batch| ("batch", batch)));
     let quantity = Quantity::prediction(law, &inputs)?;
-    let ln_lr = quantity.value(&fit.theta);
-    let gradient = ndarray::Array1::from(quantity.gradient(&fit.theta));
-    let se_ln = fit.covariance.as_ref().map(|c| gradient.dot(&c.dot(&gradient)).max(0.).sqrt());
-    let freedom = fit.n_points.saturating_sub(fit.n_free) as f64;
-    let half = se_ln.map(|se| student_quantile(0.975, freedom) * se);
     Ok(BestLr {
-        lr: ln_lr.exp(),
-        interval: half
-            .map(|half| Interval { low: (ln_lr - half).exp(), high: (ln_lr + half).exp() }),
-        se_ln,
+        lr: quantity.natural(&fit.theta),
+        interval: fit.interval(&quantity, 0.95),
+        se_ln: fit.variance(&quantity).map(|(variance, _)| variance.max(0.).sqrt()),
         basis: format!("fitted to {} optima of the sweep", fit.n_points),
     })
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
 use crate::fit::{Fit, FitConfig, Prepared};
-use crate::interval::{Interval, mean_and_sd, percentile_interval, tail_weight};
+use crate::interval::{Interval, expanded_interval, mean_and_sd, tail_weight};
 use crate::law::{Law, Scale};
 use crate::observations::Observations;
 use crate::quantity::Quantity;
@@ -67,6 +67,12 @@ pub struct Bootstrap {
     pub n_improved: usize,
     /// What a reader must know.
     pub warnings: Vec<String>,
+    /// Degrees of freedom that intervals have: points less free parameters, or groups less 1 for the cluster bootstrap;
+    /// as good as infinite for robust objectives.
+    pub freedom: f64,
+    /// By how much intervals are widened, as resampled data scatter less than data do: `√(n / (n - p))` for pairs under
+    /// least squares.
+    pub widen: f64,
 }
 
 /// A quantity's bootstrap distribution.
@@ -78,7 +84,7 @@ pub struct Summary {
     pub estimate: f64,
     /// Standard deviation of the draws.
     pub se: f64,
-    /// Central 95 % of the draws.
+    /// 95 % interval: percentiles of the draws at a level that allows for few points ([`expanded_interval`]).
     pub ci95: Interval,
     /// [`tail_weight`]; beyond 1.5 the percentile interval is what counts, not the standard error.
     pub tail_weight: f64,
@@ -116,6 +122,7 @@ pub fn bootstrap(
     }
     let (p, kept) = (fit.theta.len(), theta.len() / fit.theta.len());
     let theta = Array2::from_shape_vec((kept, p), theta).unwrap_or_default();
+    let (freedom, widen) = sample.few_points(&prepared, fit);
     let Refit { n_failed, n_checked, n_improved, .. } = refit;
     let mut result = Bootstrap {
         theta,
@@ -124,6 +131,8 @@ pub fn bootstrap(
         n_checked,
         n_improved,
         warnings: vec![],
+        freedom,
+        widen,
     };
     result.warn(draws.n_draws);
     Ok(result)
@@ -217,7 +226,7 @@ impl Bootstrap {
             name: quantity.name().to_owned(),
             estimate: quantity.natural(&self.estimate),
             se: mean_and_sd(&values).1,
-            ci95: percentile_interval(&values, 0.95),
+            ci95: expanded_interval(&values, 0.95, self.freedom, self.widen),
             tail_weight: tail_weight(&scaled),
         }
     }

@@ -4,16 +4,19 @@ mod covariance;
 mod prepared;
 mod search;
 
-use ndarray::Array2;
+use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use covariance::{density_at_zero, huber_moments};
 pub(crate) use prepared::Prepared;
 
+use crate::distribution::student_quantile;
 use crate::error::Result;
+use crate::interval::Interval;
 use crate::law::{Law, Parameter};
 use crate::objective::{Constraint, Dropped, Objective, OutlierRule};
 use crate::observations::Observations;
+use crate::quantity::Quantity;
 
 /// What to minimise, over which points, under which constraints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,6 +88,9 @@ pub struct Fit {
     pub rows: Vec<usize>,
     /// Covariance of `theta`, asymptotic; zero for fixed parameters. `None` where the data leave a direction open.
     pub covariance: Option<Array2<f64>>,
+    /// By how much `theta` moves with one standard error of what all targets share
+    /// ([`Observations::with_shared_error`]), which is part of the covariance; zero where there is no such thing.
+    pub shared_shift: Vec<f64>,
     /// Condition number of the information matrix scaled to a unit diagonal, at the optimum.
     pub condition: f64,
     /// Names of the parameters that ended on a bound.
@@ -111,6 +117,34 @@ impl Fit {
             Some(covariance) => covariance.diag().iter().map(|v| v.max(0.).sqrt()).collect(),
             None => vec![f64::NAN; self.theta.len()],
         }
+    }
+}
+
+impl Fit {
+    /// Degrees of freedom of the residuals, at least 1.
+    pub fn freedom(&self) -> f64 {
+        self.n_points.saturating_sub(self.n_free).max(1) as f64
+    }
+
+    /// Variance of a quantity in its scale by the delta method, and the degrees of freedom with which it is known
+    /// (Satterthwaite's rule: what targets share is not learnt from their scatter). `None` without a covariance.
+    pub fn variance(&self, quantity: &Quantity) -> Option<(f64, f64)> {
+        let covariance = self.covariance.as_ref()?;
+        let gradient = Array1::from(quantity.gradient(&self.theta));
+        let total = gradient.dot(&covariance.dot(&gradient));
+        let shared = gradient.dot(&ArrayView1::from(&self.shared_shift)).powi(2);
+        let scatter = (total - shared).max(1e-9 * total);
+        Some((total, self.freedom() * (total / scatter).powi(2)))
+    }
+
+    /// The interval of a quantity with probability `level` by the delta method and Student's t, natural values. `None`
+    /// without a covariance.
+    pub fn interval(&self, quantity: &Quantity, level: f64) -> Option<Interval> {
+        let (variance, freedom) = self.variance(quantity)?;
+        let half = student_quantile(0.5 + 0.5 * level, freedom) * variance.max(0.).sqrt();
+        let centre = quantity.value(&self.theta);
+        let [low, high] = [centre - half, centre + half].map(|end| quantity.to_natural(end));
+        Some(Interval { low, high })
     }
 }
 

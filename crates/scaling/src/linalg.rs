@@ -59,6 +59,38 @@ pub(crate) fn solve(factor: &[f64], scale: &[f64], x: &mut [f64]) {
     }
 }
 
+/// Solves a general square system in place by elimination with row pivots, each row in units of its largest element;
+/// false if it is singular.
+pub(crate) fn solve_square(matrix: &mut [f64], x: &mut [f64]) -> bool {
+    let n = x.len();
+    for (row, x) in matrix.chunks_exact_mut(n).zip(x.iter_mut()) {
+        let largest = row.iter().fold(0., |largest: f64, value| largest.max(value.abs()));
+        row.iter_mut().for_each(|value| *value /= largest);
+        *x /= largest;
+    }
+    for column in 0..n {
+        let size = |row: &usize| matrix[row * n + column].abs();
+        let pivot = (column..n).max_by(|a, b| size(a).total_cmp(&size(b))).unwrap_or(column);
+        if size(&pivot).is_nan() || size(&pivot) < 1e-14 {
+            return false;
+        }
+        (0..n).for_each(|k| matrix.swap(pivot * n + k, column * n + k));
+        x.swap(pivot, column);
+        for row in column + 1..n {
+            let factor = matrix[row * n + column] / matrix[column * n + column];
+            for k in column..n {
+                matrix[row * n + k] -= factor * matrix[column * n + k];
+            }
+            x[row] -= factor * x[column];
+        }
+    }
+    for row in (0..n).rev() {
+        let known: f64 = (row + 1..n).map(|k| matrix[row * n + k] * x[k]).sum();
+        x[row] = (x[row] - known) / matrix[row * n + row];
+    }
+    x.iter().all(|value| value.is_finite())
+}
+
 /// The inverse of a symmetric positive definite matrix whose lower triangle is given, and the condition number of that
 /// matrix after scaling it to a unit diagonal.
 pub(crate) fn inverse(lower: &[f64], p: usize) -> Option<(Vec<f64>, f64)> {
@@ -85,7 +117,16 @@ pub(crate) fn inverse(lower: &[f64], p: usize) -> Option<(Vec<f64>, f64)> {
 }
 
 /// Eigenvalues of a symmetric matrix, ascending, by Jacobi's rotations.
-pub(crate) fn eigenvalues(mut matrix: Vec<f64>, p: usize) -> Vec<f64> {
+pub(crate) fn eigenvalues(matrix: Vec<f64>, p: usize) -> Vec<f64> {
+    let (mut values, _) = eigen(matrix, p);
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// Eigenvalues of a symmetric matrix, in no order, and their vectors row by row.
+pub(crate) fn eigen(mut matrix: Vec<f64>, p: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut vectors = vec![0.; p * p];
+    (0..p).for_each(|i| vectors[i * p + i] = 1.);
     for _ in 0..60 {
         let off: f64 = (0..p)
             .flat_map(|i| (0..i).map(move |j| (i, j)))
@@ -96,17 +137,15 @@ pub(crate) fn eigenvalues(mut matrix: Vec<f64>, p: usize) -> Vec<f64> {
         }
         for i in 1..p {
             for j in 0..i {
-                rotate(&mut matrix, p, i, j);
+                rotate(&mut matrix, &mut vectors, p, i, j);
             }
         }
     }
-    let mut values: Vec<f64> = (0..p).map(|i| matrix[i * p + i]).collect();
-    values.sort_by(f64::total_cmp);
-    values
+    ((0..p).map(|i| matrix[i * p + i]).collect(), vectors)
 }
 
-/// Makes element `(i, j)` zero.
-fn rotate(matrix: &mut [f64], p: usize, i: usize, j: usize) {
+/// Makes element `(i, j)` zero, and turns the vectors' rows likewise.
+fn rotate(matrix: &mut [f64], vectors: &mut [f64], p: usize, i: usize, j: usize) {
     let off = matrix[i * p + j];
     if off == 0. {
         return;
@@ -124,6 +163,9 @@ fn rotate(matrix: &mut [f64], p: usize, i: usize, j: usize) {
         let (x, y) = (matrix[i * p + k], matrix[j * p + k]);
         matrix[i * p + k] = c * x - s * y;
         matrix[j * p + k] = s * x + c * y;
+        let (x, y) = (vectors[i * p + k], vectors[j * p + k]);
+        vectors[i * p + k] = c * x - s * y;
+        vectors[j * p + k] = s * x + c * y;
     }
 }
 

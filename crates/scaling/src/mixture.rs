@@ -10,7 +10,7 @@ mod baselines;
 mod errors;
 
 pub use baselines::{proportional, temperature, uniform, unimax};
-pub use errors::share_errors;
+pub use errors::{amplitude_covariance, share_errors, share_intervals};
 
 use serde::{Deserialize, Serialize};
 

@@ -13,6 +13,7 @@ pub struct Observations {
     inputs: Vec<(String, Vec<f64>)>,
     weights: Option<Vec<f64>>,
     clusters: Option<Vec<usize>>,
+    shared_error: Option<Vec<f64>>,
     rows: Vec<usize>,
     file: Option<PathBuf>,
 }
@@ -43,6 +44,15 @@ impl Observations {
     #[must_use]
     pub fn with_clusters(mut self, clusters: Vec<usize>) -> Self {
         self.clusters = Some(clusters);
+        self
+    }
+
+    /// Says by how much the logarithm of each target moves with one standard error of something that all of them share,
+    /// as a slant of all valleys does with their lowest points. It does not show in the scatter of the points, but
+    /// belongs to the errors of what is fitted to them.
+    #[must_use]
+    pub fn with_shared_error(mut self, shifts: Vec<f64>) -> Self {
+        self.shared_error = Some(shifts);
         self
     }
 
@@ -90,6 +100,11 @@ impl Observations {
         self.clusters.as_deref()
     }
 
+    /// Shifts of the logarithms of the targets with a standard error that they share, if there is one.
+    pub fn shared_error(&self) -> Option<&[f64]> {
+        self.shared_error.as_deref()
+    }
+
     /// Row numbers.
     pub fn rows(&self) -> &[usize] {
         &self.rows
@@ -106,6 +121,7 @@ impl Observations {
             inputs: self.inputs.iter().map(|(n, values)| (n.clone(), pick(values))).collect(),
             weights: self.weights.as_deref().map(pick),
             clusters: self.clusters.as_deref().map(pick_index),
+            shared_error: self.shared_error.as_deref().map(pick),
             rows: pick_index(&self.rows),
             file: self.file.clone(),
         }
@@ -138,7 +154,9 @@ impl Observations {
         }
         let inputs = self.inputs.iter().map(|(name, values)| (name.as_str(), values.as_slice()));
         let weights = self.weights.as_deref().map(|weights| ("weights", weights));
-        for (name, values) in inputs.chain(weights).chain([(&*self.target_name, &*self.target)]) {
+        let shared = self.shared_error.as_deref().map(|shifts| ("shared error", shifts));
+        let optional = weights.into_iter().chain(shared);
+        for (name, values) in inputs.chain(optional).chain([(&*self.target_name, &*self.target)]) {
             if values.len() != n {
                 let reason = format!("{} values for {n} points", values.len());
                 return Err(self.fault(None, name, reason));

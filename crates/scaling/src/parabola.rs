@@ -136,19 +136,27 @@ pub fn parabola(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> Result<Opti
         return Err(Error::data(None, i + 1, "x", format!("must be positive, got {}", x[i])));
     }
     let (points, n_diverged) = window(x, loss, config);
-    let n_distinct = distinct(&points).len();
+    Ok(read(&points, n_diverged, 0., config))
+}
+
+/// What the points of a window show, for a valley with this third-order term: `loss = … + slant · ln³ x`.
+pub(crate) fn read(
+    points: &[(f64, f64)],
+    n_diverged: usize,
+    slant: f64,
+    config: &ParabolaConfig,
+) -> Optimum {
+    let n_distinct = distinct(points).len();
     if n_distinct < 3 {
-        let reason = Reason::TooFewPoints { n: n_distinct };
-        return Ok(Optimum::NotIdentified(reason, None));
+        return Optimum::NotIdentified(Reason::TooFewPoints { n: n_distinct }, None);
     }
-    let Some(vertex) = fit(&points, n_diverged) else {
-        return Ok(Optimum::NotIdentified(Reason::NotConvex { curvature: 0. }, None));
+    let Some(vertex) = fit(points, n_diverged, slant) else {
+        return Optimum::NotIdentified(Reason::NotConvex { curvature: 0. }, None);
     };
-    let reason = reason(&vertex, &points, config);
-    Ok(match reason {
+    match reason(&vertex, points, config) {
         None => Optimum::Identified(vertex),
         Some(reason) => Optimum::NotIdentified(reason, Some(vertex)),
-    })
+    }
 }
 
 fn reason(vertex: &Vertex, points: &[(f64, f64)], config: &ParabolaConfig) -> Option<Reason> {
@@ -172,7 +180,7 @@ fn distinct(points: &[(f64, f64)]) -> Vec<f64> {
 }
 
 /// The points to use as `(ln x, loss)`, and how many diverged.
-fn window(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> (Vec<(f64, f64)>, usize) {
+pub(crate) fn window(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> (Vec<(f64, f64)>, usize) {
     let lowest = loss.iter().copied().filter(|loss| loss.is_finite()).fold(f64::INFINITY, f64::min);
     let is_sound = |loss: f64| loss.is_finite() && loss <= lowest + config.divergence;
     let mut points: Vec<(f64, f64)> = x
@@ -199,35 +207,48 @@ fn window(x: &[f64], loss: &[f64], config: &ParabolaConfig) -> (Vec<(f64, f64)>,
     (points, n_diverged)
 }
 
-/// Least squares, around the mean of `ln x` so that nothing depends on the unit of `x`.
-fn fit(points: &[(f64, f64)], n_diverged: usize) -> Option<Vertex> {
+/// Least squares, around the mean of `ln x` so that nothing depends on the unit of `x`; `None` where the points leave it
+/// open, or where a slant as large leaves no valley.
+fn fit(points: &[(f64, f64)], n_diverged: usize, slant: f64) -> Option<Vertex> {
     let n = points.len() as f64;
     let centre = points.iter().map(|point| point.0).sum::<f64>() / n;
-    let loss: Vec<f64> = points.iter().map(|point| point.1).collect();
     let ones = vec![1.; points.len()];
     let line: Vec<f64> = points.iter().map(|point| point.0 - centre).collect();
     let square: Vec<f64> = line.iter().map(|x| x * x).collect();
+    let upright: Vec<f64> =
+        points.iter().zip(&line).map(|(point, x)| point.1 - slant * x.powi(3)).collect();
     let columns = [ones.as_slice(), &line, &square];
-    let c = linalg::least_squares(&columns, &loss, &ones)?;
-    let shift = -0.5 * c[1] / c[2];
-    let mean = loss.iter().sum::<f64>() / n;
+    let c = linalg::least_squares(&columns, &upright, &ones)?;
+    let shift = lowest(&c, slant)?;
+    let curvature = c[2] + 3. * slant * shift;
+    let mean = points.iter().map(|point| point.1).sum::<f64>() / n;
     let residual: f64 =
-        line.iter().zip(&loss).map(|(x, y)| (y - c[0] - c[1] * x - c[2] * x * x).powi(2)).sum();
-    let total: f64 = loss.iter().map(|y| (y - mean).powi(2)).sum();
+        line.iter().zip(&upright).map(|(x, y)| (y - c[0] - c[1] * x - c[2] * x * x).powi(2)).sum();
+    let total: f64 = points.iter().map(|point| (point.1 - mean).powi(2)).sum();
     Some(Vertex {
         x: (centre + shift).exp(),
         ln_x: centre + shift,
-        loss: c[0] + 0.5 * c[1] * shift,
-        curvature: c[2],
-        se_ln_x: standard_error(&columns, &c, residual / (n - 3.)),
+        loss: c[0] + shift * (c[1] + shift * (c[2] + shift * slant)),
+        curvature,
+        se_ln_x: standard_error(&columns, shift, curvature, residual / (n - 3.)),
         r2: if total > 0. { 1. - residual / total } else { 0. },
         n_points: points.len(),
         n_diverged,
     })
 }
 
-/// Delta method: the vertex moves by `-1 / (2 c2)` a unit of slope and by `c1 / (2 c2²)` a unit of curvature.
-fn standard_error(columns: &[&[f64]; 3], c: &[f64], variance: f64) -> f64 {
+/// Where `c1 x + c2 x² + slant x³` is stationary: at its lowest point, or for a parabola at its highest.
+fn lowest(c: &[f64], slant: f64) -> Option<f64> {
+    if slant == 0. {
+        return Some(-0.5 * c[1] / c[2]);
+    }
+    let root = (c[2] * c[2] - 3. * slant * c[1]).sqrt();
+    let shift = -c[1] / (c[2] + root);
+    (c[2] > 0. && shift.is_finite()).then_some(shift)
+}
+
+/// Delta method: the lowest point moves by `-1 / (2 curvature)` a unit of slope there.
+fn standard_error(columns: &[&[f64]; 3], shift: f64, curvature: f64, variance: f64) -> f64 {
     let mut gram = vec![0.; 9];
     for i in 0..3 {
         for j in 0..=i {
@@ -235,7 +256,7 @@ fn standard_error(columns: &[&[f64]; 3], c: &[f64], variance: f64) -> f64 {
         }
     }
     let Some((inverse, _)) = linalg::inverse(&gram, 3) else { return f64::NAN };
-    let gradient = [0., -0.5 / c[2], 0.5 * c[1] / (c[2] * c[2])];
+    let gradient = [0., -0.5 / curvature, -shift / curvature];
     let pairs = (0..3).flat_map(|i| (0..3).map(move |j| (i, j)));
     let sum: f64 = pairs.map(|(i, j)| gradient[i] * inverse[i * 3 + j] * gradient[j]).sum();
     (sum * variance).sqrt()

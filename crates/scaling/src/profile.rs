@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::distribution::normal_quantile;
+use crate::distribution::student_quantile;
 use crate::error::{Error, Result, ensure};
 use crate::fit::{Fit, FitConfig, Prepared, density_at_zero, huber_moments};
 use crate::interval::Interval;
@@ -36,50 +36,29 @@ pub struct Profile {
     pub open_high: bool,
 }
 
-/// How deviance follows from the objective.
-#[derive(Clone, Copy, Debug)]
-enum Deviance {
-    /// `n ln(S / S_min)`: least squares with unknown variance.
-    Log { n: f64 },
-    /// `factor · (S - S_min)`: the likelihood-ratio type test of a robust objective.
-    Linear { factor: f64 },
+/// What a rise of the objective is multiplied by to become the square of a Student's t: `(n - p) / S_min` for least
+/// squares, which is an F-test; for robust objectives the factor of their likelihood-ratio type test.
+fn deviance_factor(fit: &Fit, weights: &[f64]) -> f64 {
+    match fit.objective {
+        Objective::NlsLog | Objective::Nls => freedom(fit, weights) / fit.objective_value,
+        Objective::Huber { delta } => {
+            let (square, share) = huber_moments(delta, &fit.residuals, weights, fit.n_free);
+            2. * share * freedom(fit, weights) / square
+        }
+        Objective::Lad => 4. * density_at_zero(&fit.residuals, weights),
+    }
 }
 
-impl Deviance {
-    fn new(fit: &Fit, weights: &[f64]) -> Self {
-        let n: f64 = weights.iter().sum();
-        match fit.objective {
-            Objective::NlsLog | Objective::Nls => Self::Log { n },
-            Objective::Huber { delta } => {
-                let (square, inside) = huber_moments(delta, &fit.residuals, weights);
-                Self::Linear { factor: 2. * inside.max(1.) / n * (n - fit.n_free as f64) / square }
-            }
-            Objective::Lad => {
-                Self::Linear { factor: 4. * density_at_zero(&fit.residuals, weights) }
-            }
-        }
-    }
-
-    fn of(self, objective: f64, best: f64) -> f64 {
-        match self {
-            Self::Log { n } => n * (objective / best).ln(),
-            Self::Linear { factor } => factor * (objective - best),
-        }
-    }
-
-    /// By how much the objective may rise.
-    fn allowance(self, cut: f64, best: f64) -> f64 {
-        match self {
-            Self::Log { n } => best * ((cut / n).exp() - 1.),
-            Self::Linear { factor } => cut / factor,
-        }
-    }
+/// Degrees of freedom of the residuals.
+fn freedom(fit: &Fit, weights: &[f64]) -> f64 {
+    (weights.iter().sum::<f64>() - fit.n_free as f64).max(1.)
 }
 
 /// The profile-likelihood interval of `quantity` with probability `level` (0.95), around `fit`.
 ///
-/// Least squares: the deviance `n ln(S / S_min)` is compared with a chi-squared quantile. Huber and absolute
-/// deviations: the objective's rise is scaled to the same distribution (Heritier and Ronchetti 1994).
+/// Least squares: the deviance `(n - p) (S - S_min) / S_min` is compared with the square of Student's quantile, an F-test
+/// (Bates and Watts 1988, *Nonlinear regression analysis*, section 6.1). Huber and absolute deviations: the objective's
+/// rise is scaled to the same distribution (Heritier and Ronchetti 1994).
 ///
 /// # Errors
 /// As [`crate::fit()`]; [`Error::NotIdentified`] where the data leave the quantity open in both directions or it does
@@ -95,13 +74,12 @@ pub fn profile(
     ensure(0. < level && level < 1., "level", "between 0 and 1", level)?;
     let prepared = Prepared::new(law, observations, config)?;
     let problem = prepared.problem(law, fit.objective);
-    let cut = normal_quantile(0.5 + 0.5 * level).powi(2);
     let mut ws = Workspace::from(&prepared.map.reduce(&fit.theta));
-    let deviance = Deviance::new(fit, &prepared.weights);
     let curvature = curvature(&problem, &mut ws, fit, quantity)?;
+    let cut = cut(fit, quantity, level, freedom(fit, &prepared.weights));
     let mut walk = Walk {
         problem,
-        deviance,
+        factor: deviance_factor(fit, &prepared.weights),
         quantity,
         curvature,
         cut,
@@ -132,6 +110,20 @@ pub fn profile(
     })
 }
 
+/// The deviance at the ends: the square of Student's quantile, times the factor by which an error that all targets share
+/// raises the quantity's variance above what their scatter says.
+fn cut(fit: &Fit, quantity: &Quantity, level: f64, freedom: f64) -> f64 {
+    let (excess, freedom) = match fit.variance(quantity) {
+        // Degrees of freedom grow with the square of that factor.
+        Some((_, shared)) if shared > fit.freedom() => {
+            let excess = (shared / fit.freedom()).sqrt();
+            (excess, freedom * excess * excess)
+        }
+        _ => (1., freedom),
+    };
+    excess * student_quantile(0.5 + 0.5 * level, freedom).powi(2)
+}
+
 /// The profile's second derivative at the optimum, in units of the objective: `1 / (gᵀ H⁻¹ g)`.
 fn curvature(problem: &Problem, ws: &mut Workspace, fit: &Fit, quantity: &Quantity) -> Result<f64> {
     let q = problem.map.n_free();
@@ -151,11 +143,10 @@ fn curvature(problem: &Problem, ws: &mut Workspace, fit: &Fit, quantity: &Quanti
     if !(variance > 0. && variance.is_finite()) {
         return Err(still());
     }
-    let n: f64 = problem.weights.iter().sum();
     let per_point = match fit.objective {
         Objective::NlsLog | Objective::Nls => 1.,
         Objective::Huber { delta } => {
-            huber_moments(delta, &fit.residuals, problem.weights).1.max(1.) / n
+            huber_moments(delta, &fit.residuals, problem.weights, fit.n_free).1
         }
         Objective::Lad => 2. * density_at_zero(&fit.residuals, problem.weights),
     };
@@ -165,7 +156,7 @@ fn curvature(problem: &Problem, ws: &mut Workspace, fit: &Fit, quantity: &Quanti
 /// The search for one end after the other.
 struct Walk<'a> {
     problem: Problem<'a>,
-    deviance: Deviance,
+    factor: f64,
     quantity: &'a Quantity<'a>,
     curvature: f64,
     cut: f64,
@@ -186,7 +177,7 @@ const FAR: f64 = 300.;
 impl Walk<'_> {
     /// Where the profile meets the cut on one side, in the quantity's scale; `None` where it does not.
     fn end(&mut self, side: f64) -> Option<f64> {
-        let expected = (2. * self.deviance.allowance(self.cut, self.best) / self.curvature).sqrt();
+        let expected = (2. * self.cut / self.factor / self.curvature).sqrt();
         let unit = expected * (1. + 1. / STIFFNESS);
         self.ws.free.clone_from(&self.start);
         // Positions of the spring's far end, and the root of the deviance there relative to the cut's.
@@ -229,7 +220,7 @@ impl Walk<'_> {
         let outcome = minimise(&problem, &mut self.ws, Stop { tolerance: 1e-12, ..Stop::COLD });
         problem.map.expand(&self.ws.free, &mut self.ws.theta);
         let value = self.quantity.value(&self.ws.theta);
-        let deviance = self.deviance.of(outcome.objective, self.best).max(0.);
+        let deviance = (self.factor * (outcome.objective - self.best)).max(0.);
         self.points.push((value, deviance));
         ((deviance / self.cut).sqrt(), value)
     }

@@ -9,12 +9,14 @@ use crate::observations::Observations;
 use crate::units::{Flops, Tokens};
 
 type Function<'a> = Box<dyn Fn(&[f64]) -> f64 + Sync + Send + 'a>;
+type Gradient<'a> = Box<dyn Fn(&[f64]) -> Vec<f64> + Sync + Send + 'a>;
 
 /// A number that follows from a law's parameters.
 pub struct Quantity<'a> {
     name: String,
     scale: Scale,
     function: Function<'a>,
+    gradient: Option<Gradient<'a>>,
 }
 
 impl fmt::Debug for Quantity<'_> {
@@ -31,7 +33,18 @@ impl<'a> Quantity<'a> {
         scale: Scale,
         function: impl Fn(&[f64]) -> f64 + Sync + Send + 'a,
     ) -> Self {
-        Self { name: name.into(), scale, function: Box::new(function) }
+        Self { name: name.into(), scale, function: Box::new(function), gradient: None }
+    }
+
+    /// Gives the derivatives by `theta`, in the quantity's scale, where they are known: a quantity that is the end of a
+    /// search is then searched for once and not twice a parameter.
+    #[must_use]
+    pub fn with_gradient(
+        mut self,
+        gradient: impl Fn(&[f64]) -> Vec<f64> + Sync + Send + 'a,
+    ) -> Self {
+        self.gradient = Some(Box::new(gradient));
+        self
     }
 
     /// A parameter by its name.
@@ -115,8 +128,15 @@ impl<'a> Quantity<'a> {
         }
     }
 
-    /// Central differences by `theta`, in the quantity's scale.
+    /// Derivatives by `theta`, in the quantity's scale: those that it was given, else central differences.
     pub fn gradient(&self, theta: &[f64]) -> Vec<f64> {
+        match &self.gradient {
+            Some(gradient) => gradient(theta),
+            None => self.differences(theta),
+        }
+    }
+
+    fn differences(&self, theta: &[f64]) -> Vec<f64> {
         let mut moved = theta.to_vec();
         let difference = |i: usize| {
             let step = 1e-4 * theta[i].abs().max(0.1);

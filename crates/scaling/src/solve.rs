@@ -7,6 +7,7 @@
 //! other. Absolute deviations are the limit of a falling delta, each stage started from the last.
 
 mod free;
+mod stationary;
 mod vertex;
 mod workspace;
 
@@ -131,7 +132,7 @@ fn absolute(residuals: &[f64], weights: &[f64]) -> f64 {
     residuals.iter().zip(weights).map(|(r, w)| w * r.abs()).sum()
 }
 
-/// Absolute deviations: Huber with a delta that falls, then from vertex to vertex.
+/// Absolute deviations: Huber with a delta that falls, then from vertex to vertex, or within a face.
 fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
     ws.restore(problem);
     let median = ws.median_size().max(1e-12);
@@ -147,7 +148,7 @@ fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
         // Residuals that are rounding alone have no vertex to walk to.
         let is_exact =
             absolute(&ws.residuals, problem.weights) <= 1e-11 * problem.weights.iter().sum::<f64>();
-        if is_exact || problem.pull.is_none() && share < 0.5 && vertex::polish(problem, ws) {
+        if is_exact || problem.pull.is_none() && share < 0.5 && sharpen(problem, ws, delta) {
             return Outcome { objective: 0., steps, converged: true };
         }
     }
@@ -157,8 +158,66 @@ fn shrink(problem: &Problem, ws: &mut Workspace, stop: Stop) -> Outcome {
     Outcome { steps: steps + outcome.steps, ..outcome }
 }
 
+/// Looks for a better optimum of absolute deviations around the one at `ws.free`: one step along each edge, and down from
+/// there. Local optima lie a few edges apart where points are few, and smoothing leads every start to the same one of
+/// them. The objective of the best, which is left in `ws.free`.
+pub(crate) fn explore(problem: &Problem, ws: &mut Workspace, objective: f64) -> f64 {
+    let mut best = (objective, ws.free.clone());
+    for _ in 0..MAX_MOVES {
+        let before = best.0;
+        ws.free.clone_from(&best.1);
+        for start in vertex::neighbours(problem, ws) {
+            ws.free.clone_from(&start);
+            problem.map.clamp(&mut ws.free);
+            if !vertex::polish(problem, ws) {
+                ws.free = start;
+                problem.map.clamp(&mut ws.free);
+                if !settle(problem, ws) {
+                    continue;
+                }
+            }
+            let objective = absolute(&ws.residuals, problem.weights);
+            if objective < best.0 * (1. - 1e-10) {
+                best = (objective, ws.free.clone());
+            }
+        }
+        if best.0 == before {
+            break;
+        }
+    }
+    ws.free = best.1;
+    best.0
+}
+
+/// The optimum of absolute deviations next to `ws.free`: the last stages alone, so that no smoothing leads away.
+fn settle(problem: &Problem, ws: &mut Workspace) -> bool {
+    ws.restore(problem);
+    let median = ws.median_size().max(1e-12);
+    SHARES[3..].iter().any(|share| {
+        let stage = Stop { tolerance: 1e-4, max_steps: 60, blend: 0.1 };
+        descend(problem, ws, share * median, share * median, stage);
+        sharpen(problem, ws, share * median)
+    })
+}
+
+/// Moves to a better optimum before an exploration ends.
+const MAX_MOVES: usize = 10;
+
+/// From the solution for `delta` to that of absolute deviations; true if it arrived, else `ws.free` is as before.
+fn sharpen(problem: &Problem, ws: &mut Workspace, delta: f64) -> bool {
+    let smooth = ws.free.clone();
+    if vertex::polish(problem, ws) {
+        return true;
+    }
+    ws.free = smooth;
+    stationary::finish(problem, ws, delta)
+}
+
 /// Deltas of the stages, in units of the median residual at the start; far from the optimum that is large.
 const SHARES: [f64; 7] = [1., 0.2, 0.04, 8e-3, 1.6e-3, 3e-4, 6e-5];
+
+/// A tolerance above this ends a stage and not the search: its last step is taken only if it helps.
+const COARSE: f64 = 1e-10;
 
 /// Minimises Huber's loss of one delta (squares, if that is infinite).
 fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: Stop) -> Outcome {
@@ -185,21 +244,35 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
                 continue;
             }
             let decrement = ws.decrement();
-            let small = decrement <= (stop.tolerance * objective.abs()).max(floor);
-            if small && blend <= 0.02 && damping <= 1e-3 {
+            let is_small = decrement <= (stop.tolerance * objective.abs()).max(floor);
+            let is_last = is_small && blend <= 0.021 && damping <= 1e-3;
+            if is_last && stop.tolerance <= COARSE {
                 ws.take_step(problem);
                 return Outcome { objective, steps: step + 1, converged: true };
             }
             let trial = ws.try_step(problem, delta, pull);
+            if is_last {
+                if trial < objective {
+                    ws.commit();
+                }
+                return Outcome {
+                    objective: objective.min(trial),
+                    steps: step + 1,
+                    converged: true,
+                };
+            }
             let gained = (objective - trial) / (0.5 * decrement);
-            if gained > 1e-3 || small {
+            // What so short a step brings is the rounding of the objective.
+            let noise = (stop.tolerance.min(COARSE) * objective.abs()).max(floor);
+            let is_noise = decrement <= noise;
+            if gained > 1e-3 || is_noise {
                 if gained > 0. {
                     ws.commit();
                     objective = trial;
                 } else {
                     ws.restore(problem);
                 }
-                if gained > 0.6 || small {
+                if gained > 0.6 || is_noise {
                     damping = if damping < 1e-7 { 0. } else { 0.1 * damping };
                     blend = if blend < 1e-4 { blend } else { 0.2 * blend };
                     // Far away, the second derivatives of large residuals mislead.
@@ -212,7 +285,7 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
             }
             rejected += 1;
             // What a step promises may drown in the rounding of the objective, or in the noise of a pull's quantity.
-            let drowned = decrement <= 1e3 * (stop.tolerance * objective.abs()).max(floor);
+            let drowned = decrement <= 1e3 * noise;
             if rejected > 60 || rejected > 8 && drowned {
                 return Outcome { objective, steps: step, converged: drowned };
             }

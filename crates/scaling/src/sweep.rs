@@ -1,11 +1,15 @@
 //! From runs at many learning rates to one best learning rate a cell of size, horizon and batch.
 
+mod slant;
+
+pub use slant::{Slant, slant};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ensure};
 use crate::law::LrHorizon;
 use crate::observations::Observations;
-use crate::parabola::{Optimum, ParabolaConfig, parabola};
+use crate::parabola::{Optimum, ParabolaConfig, Window, parabola};
 use crate::units::CountUnit;
 
 /// The runs of one size, horizon and batch, and where their loss is lowest.
@@ -21,6 +25,9 @@ pub struct SweepCell {
     pub runs: Vec<usize>,
     /// The best learning rate, or why there is none.
     pub optimum: Optimum,
+    /// By how much `ln` of the best learning rate moves with one standard error of the slant of the valleys; none for
+    /// plain parabolas.
+    pub slant_error: Option<f64>,
 }
 
 /// Columns of a sweep; `n` and `batch` are absent where they do not vary or are not known.
@@ -41,10 +48,37 @@ pub struct Sweep<'a> {
 /// Groups runs by size, horizon and batch, and reads the best learning rate off each group; cells are sorted by size,
 /// horizon, batch.
 ///
+/// Valleys are steeper on one side (too large a learning rate costs more than too small a one), and the vertex of a
+/// parabola lies to the side of the lowest point by an amount that hangs on which learning rates were tried. Where the
+/// points of all cells together tell that [`slant`], it is taken out; [`parabolas`] leaves it in. Where valleys are no
+/// smooth curve over all points ([`Slant::p_smooth`] below 0.01), two learning rates on either side of the lowest are used.
+///
 /// # Errors
 /// [`Error::Config`] for columns of different lengths; [`Error::Data`] names the row of a count or a learning rate that
 /// is not positive.
 pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
+    let mut cells = parabolas(sweep, config)?;
+    let Some(found) = slant(sweep, &cells, config) else { return Ok(cells) };
+    if found.p_smooth > ROUGH || config.window != Window::All {
+        found.take_out(sweep, &mut cells, config);
+        return Ok(cells);
+    }
+    let near = ParabolaConfig { window: Window::Around(2), ..*config };
+    let mut cells = parabolas(sweep, &near)?;
+    if let Some(found) = slant(sweep, &cells, &near) {
+        found.take_out(sweep, &mut cells, &near);
+    }
+    Ok(cells)
+}
+
+/// A [`Slant::p_smooth`] below this leaves out all but two learning rates on either side of the lowest.
+const ROUGH: f64 = 0.01;
+
+/// As [`cells`], with plain parabolas, as the literature has them.
+///
+/// # Errors
+/// As [`cells`].
+pub fn parabolas(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
     check(sweep)?;
     let at = |column: Option<&[f64]>, i: usize| column.map_or(0., |values| values[i]);
     let key = |i: usize| [at(sweep.n, i), sweep.d[i], at(sweep.batch, i)];
@@ -62,6 +96,7 @@ pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
             batch: sweep.batch.map(|batch| batch[runs[0]]),
             runs: runs.to_vec(),
             optimum: parabola(&pick(sweep.lr), &pick(sweep.loss), config)?,
+            slant_error: None,
         })
     };
     order.chunk_by(|&i, &j| key(i) == key(j)).map(cell).collect()
@@ -89,6 +124,9 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
     }
     if let Some(batch) = of(&|cell| cell.batch) {
         observations = observations.with_input("batch", batch);
+    }
+    if let Some(shifts) = of(&|cell| cell.slant_error) {
+        observations = observations.with_shared_error(shifts);
     }
     Ok(observations)
 }

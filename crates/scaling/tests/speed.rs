@@ -5,9 +5,12 @@
 
 use std::path::Path;
 
+use forerun_scaling::allocation::{optimal_loss, optimal_params};
 use forerun_scaling::law::Chinchilla;
+use forerun_scaling::units::Flops;
 use forerun_scaling::{
     BootstrapConfig, FitConfig, Objective, Observations, OutlierRule, Table, bootstrap, fit,
+    profile,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
@@ -22,6 +25,27 @@ fn points() -> Observations {
     let path = "../../tests/data/scaling/chinchilla_epoch245.csv";
     let table = Table::read_csv(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     table.observations("loss", &[("n", "N"), ("d", "D")]).unwrap()
+}
+
+#[test]
+fn an_interval_of_a_searched_optimum_takes_milliseconds() {
+    if std::env::var_os("RUN_SLOW").is_none() {
+        return;
+    }
+    let (law, points) = (Chinchilla::new(), points());
+    for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog] {
+        let config =
+            FitConfig { outliers: OutlierRule::DropHighest(5), ..FitConfig::new(objective) };
+        let fitted = fit(&law, &points, &config).unwrap();
+        let flops = Flops(1e24);
+        for quantity in [optimal_params(&law, flops, &[]), optimal_loss(&law, flops, &[])] {
+            let start = cpu_secs();
+            profile(&law, &points, &config, &fitted, &quantity, 0.95).unwrap();
+            let secs = cpu_secs() - start;
+            println!("{:8} {} {secs:.3} s", objective.name(), quantity.name());
+            assert!(secs < 1., "{objective:?}: {secs} s");
+        }
+    }
 }
 
 /// Fits that are timed together.

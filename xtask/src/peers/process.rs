@@ -87,6 +87,12 @@ impl Process {
         ticks(&fs::read_to_string(format!("/proc/{}/stat", self.child.id())).ok()?)
     }
 
+    /// Processor time of its first thread so far, seconds, to the nanosecond while it waits for us; `None` where the
+    /// system does not say.
+    pub(crate) fn first_thread_seconds(&self) -> Option<f64> {
+        nanoseconds(&fs::read_to_string(format!("/proc/{}/schedstat", self.child.id())).ok()?)
+    }
+
     fn status(&self) -> Option<String> {
         fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()
     }
@@ -136,6 +142,12 @@ fn ticks(stat: &str) -> Option<f64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let field = |index: usize| fields.get(index)?.parse::<f64>().ok();
     Some((field(11)? + field(12)?) / 100.0)
+}
+
+/// The first field of `/proc/PID/schedstat`, which counts nanoseconds, as seconds.
+fn nanoseconds(schedstat: &str) -> Option<f64> {
+    let field = schedstat.split_whitespace().next()?;
+    Some(field.parse::<f64>().ok()? * 1e-9)
 }
 
 #[cfg(test)]

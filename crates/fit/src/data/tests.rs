@@ -1,3 +1,5 @@
+use forerun_scaling::OutlierRule;
+
 use super::*;
 
 fn table() -> Table {

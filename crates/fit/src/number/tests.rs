@@ -29,3 +29,16 @@ fn short_numbers_keep_five_digits() {
     check(-0.02, "-0.02");
     check(100., "100");
 }
+
+#[test]
+fn counts_have_suffixes() {
+    let check = |value: f64, expected: &str| assert_eq!(counted(value), expected);
+    check(1e8, "100M");
+    check(3.2e9, "3.2B");
+    check(7e9, "7B");
+    check(999.9e6, "1B");
+    check(1.28e11, "128B");
+    check(1.4e12, "1.4T");
+    check(131_072., "131k");
+    check(512., "512");
+}

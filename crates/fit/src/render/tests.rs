@@ -1,7 +1,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::output::{DroppedRow, Prediction};
+use crate::output::{ApproachFound, Comparison, DroppedRow, Named, Prediction};
 
 fn output() -> FitOutput {
     let value = |estimate: f64, se: f64| Estimate {
@@ -73,6 +73,30 @@ fn the_report_is_one_page_that_loads_nothing() {
     let html = report(&output(), vec![], &["forerun-scaling".into(), "fit".into()]).to_html();
     assert!(html.starts_with("<!doctype html>") && html.contains("flat ridge"));
     assert!(!html.contains("http://") && !html.contains("<script"));
+}
+
+#[test]
+fn every_json_key_is_documented() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/SCALING.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut json = serde_json::to_value(output()).unwrap();
+    let found = ApproachFound {
+        approach: 2,
+        n_points: 0,
+        a: None,
+        n_opt: Named::default(),
+        problem: Some("no valley".into()),
+    };
+    json["approaches"] = serde_json::json!([found]);
+    json["comparison"] = serde_json::to_value(Comparison::default()).unwrap();
+    let inner = ["approaches", "comparison", "dropped", "predictions"].map(|key| json[key].clone());
+    let inner = inner.iter().flat_map(|value| {
+        let value = value.get(0).unwrap_or(value);
+        value.as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    });
+    for key in json.as_object().unwrap().keys().cloned().chain(inner) {
+        assert!(page.contains(&format!("`{key}`")), "docs/SCALING.md lacks `{key}`");
+    }
 }
 
 #[test]

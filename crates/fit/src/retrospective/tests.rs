@@ -43,6 +43,16 @@ fn laws_choose_better_mixtures_than_chance() {
 }
 
 #[test]
+fn learning_rates_fall_with_the_horizon_on_marins_runs() {
+    let tried = marin::regrets(&data("marin_optimizer_lr.csv")).unwrap();
+    let thumb = mean(&tried, "the rule of thumb");
+    assert!(thumb < mean(&tried, "the best of the shortest horizon"), "{thumb}");
+    assert!(thumb < 0.01 && mean(&tried, "twice that") > 0.1, "{thumb}");
+    // Cells with three learning rates that did not diverge, at a longer horizon than another of the same batch.
+    assert!(tried.iter().all(|one| one.regrets.len() == 18));
+}
+
+#[test]
 fn interpolation_is_linear_in_the_logarithm() {
     let points = [(1., 4.), (100., 2.), (1e4, 3.)];
     let check =

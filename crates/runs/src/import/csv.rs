@@ -1,5 +1,7 @@
-//! Comma-separated values, as RFC 4180 has them.
+//! Comma-separated values, as RFC 4180 has them, and what spreadsheets make of them: semicolons or tabs between cells,
+//! and with semicolons a comma before decimals.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde_json::Value;
@@ -40,8 +42,47 @@ pub(super) fn value(cell: &str) -> Value {
     }
 }
 
+/// `text` with commas between cells and points before decimals; as it is where commas separate its cells.
+///
+/// # Errors
+/// [`Error::Record`] with the line whose number of cells differs from the header's.
+pub fn with_commas<'a>(path: &Path, text: &'a str) -> Result<Cow<'a, str>> {
+    if separator(text) == ',' {
+        return Ok(Cow::Borrowed(text));
+    }
+    let Table { names, cells } = parse(path, text)?;
+    let line = |cells: &Vec<String>| {
+        cells.iter().map(|cell| quote(cell)).collect::<Vec<_>>().join(",") + "\n"
+    };
+    Ok(Cow::Owned(std::iter::once(&names).chain(&cells).map(line).collect()))
+}
+
+/// Of comma, semicolon and tab the one that the header has most of, quoted ones not counted.
+fn separator(text: &str) -> char {
+    let mut quoted = false;
+    let mut counts = [(',', 0), (';', 0), ('\t', 0)];
+    for c in text.trim_start().chars().take_while(|c| *c != '\n') {
+        quoted ^= c == '"';
+        counts.iter_mut().filter(|(known, _)| *known == c && !quoted).for_each(|(_, n)| *n += 1);
+    }
+    // Of equal counts the first wins.
+    counts.into_iter().rev().max_by_key(|(_, n)| *n).map_or(',', |(c, _)| c)
+}
+
+/// `3,14` as `3.14`; anything else as it is.
+fn with_point(cell: String) -> String {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let trimmed = cell.trim().trim_start_matches(['-', '+']);
+    let (mantissa, exponent) = trimmed.split_once(['e', 'E']).unwrap_or((trimmed, "0"));
+    let parts = mantissa.split_once(',');
+    let is_number = parts.is_some_and(|(whole, rest)| digits(whole) && digits(rest))
+        && digits(exponent.trim_start_matches(['-', '+']));
+    if is_number { cell.replace(',', ".") } else { cell }
+}
+
 /// Splits `text`; every record has as many cells as the header.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Table> {
+    let separator = separator(text);
     let mut records = vec![];
     let (mut record, mut cell, mut quoted) = (vec![], String::new(), false);
     let (mut line, mut first_line) = (1, 1);
@@ -53,7 +94,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Table> {
                 cell.push('"');
             }
             '"' => quoted = !quoted,
-            ',' if !quoted => record.push(std::mem::take(&mut cell)),
+            c if c == separator && !quoted => record.push(std::mem::take(&mut cell)),
             '\r' if !quoted => {}
             '\n' if !quoted => {
                 record.push(std::mem::take(&mut cell));
@@ -87,7 +128,10 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Table> {
                 format!("{} cells, the header has {}", record.len(), names.len()),
             ));
         }
-        cells.push(record);
+        cells.push(match separator {
+            ';' => record.into_iter().map(with_point).collect(),
+            _ => record,
+        });
     }
     Ok(Table { names, cells })
 }

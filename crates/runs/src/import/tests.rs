@@ -184,3 +184,20 @@ fn what_is_no_table_says_where() {
         "{message}"
     );
 }
+
+#[test]
+fn tables_of_spreadsheets_are_read_as_they_are_meant() {
+    let check = |text: &str, commas: &str| {
+        assert_eq!(with_commas(Path::new("a.csv"), text).unwrap(), commas);
+        let imported = read_text("a.csv", text);
+        assert_eq!((get(&imported.rows[0], "n"), get(&imported.rows[0], "loss")), (1e6, 2.5));
+    };
+    check("n,loss\n1e6,2.5\n", "n,loss\n1e6,2.5\n");
+    check("\u{feff}n;loss;\"a;b\"\r\n1e6;2,5;x\r\n", "n,loss,a;b\n1e6,2.5,x\n");
+    check("n;loss\n1000000;2,5e0\n", "n,loss\n1000000,2.5e0\n");
+    check("n\tloss\tnote\n1e6\t2.5\ta, \"\"b\"\"\n", "n,loss,note\n1e6,2.5,\"a, b\"\n");
+    // A comma between tabs may be for thousands: it stays, and no number is made of it.
+    assert_eq!(read_text("a.tsv", "n\tloss\n1,000\t2\n").rows[0]["n"], "1,000");
+    let short = refusal("a.csv", "n;loss\n1;2\n3\n");
+    assert_eq!(short, "`a.csv` line 3: 1 cells, the header has 2");
+}

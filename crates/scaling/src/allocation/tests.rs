@@ -46,6 +46,48 @@ fn compute_for_the_loss_of_a_budget_is_that_budget() {
 }
 
 #[test]
+fn derivatives_of_the_optimum_are_those_of_the_closed_form() {
+    let (law, theta, flops) = (Chinchilla::new(), epoch(), Flops(5.76e23));
+    let searched = [optimal_params(&law, flops, &[]), optimal_loss(&law, flops, &[])];
+    let closed = [
+        Quantity::optimal_params(flops),
+        Quantity::new("loss", Scale::Log, |theta: &[f64]| {
+            let (n, d) = Chinchilla::frontier(theta).at(flops);
+            predict(&Chinchilla::new(), theta, &[("n", n.0), ("d", d.0)]).unwrap().ln()
+        }),
+    ];
+    for (searched, closed) in searched.iter().zip(&closed) {
+        assert!((searched.value(&theta) - closed.value(&theta)).abs() < 1e-9);
+        for (a, b) in searched.gradient(&theta).iter().zip(closed.gradient(&theta)) {
+            // Central differences of the closed form, with steps of 1e-4.
+            assert!((a - b).abs() < 1e-6 * (1. + b.abs()), "{}: {a} {b}", searched.name());
+        }
+    }
+}
+
+#[test]
+fn profiles_of_what_a_search_finds_are_those_of_the_closed_form() {
+    let law = Chinchilla::new();
+    let path =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/scaling/chinchilla_epoch245.csv");
+    let table = crate::Table::read_csv(path.as_ref()).unwrap();
+    let runs = table.observations("loss", &[("n", "N"), ("d", "D")]).unwrap();
+    let config = crate::FitConfig {
+        outliers: crate::OutlierRule::DropHighest(5),
+        ..crate::FitConfig::default()
+    };
+    let fit = crate::fit(&law, &runs, &config).unwrap();
+    let flops = Flops(5.76e23);
+    let of = |quantity: Quantity| {
+        crate::profile(&law, &runs, &config, &fit, &quantity, 0.95).unwrap().interval
+    };
+    let (searched, closed) =
+        (of(optimal_params(&law, flops, &[])), of(Quantity::optimal_params(flops)));
+    assert!((searched.low / closed.low - 1.).abs() < 1e-5, "{searched:?} {closed:?}");
+    assert!((searched.high / closed.high - 1.).abs() < 1e-5, "{searched:?} {closed:?}");
+}
+
+#[test]
 fn budgets_are_equal_factors_apart() {
     let budgets = budgets(Flops(1e18), Flops(1e20), 3);
     assert!((budgets[1].0 / 1e19 - 1.).abs() < 1e-12);

@@ -3,9 +3,13 @@
 use rand::Rng;
 
 use super::Resampling;
+use crate::distribution::normal_quantile;
 use crate::error::{Result, ensure};
 use crate::fit::{Fit, Prepared};
 use crate::law::{Design, Law};
+
+/// Degrees of freedom with which Student's distribution is as good as normal.
+const MANY: f64 = 1e6;
 
 /// A resampled data set. A point that was drawn twice is there once, with twice its weight.
 pub(super) struct Sample {
@@ -20,6 +24,8 @@ pub(super) struct Sample {
     fitted: Vec<f64>,
     residuals: Vec<f64>,
     is_level: bool,
+    /// What all targets of the draw are moved by, in standard errors.
+    shared: f64,
 }
 
 impl Sample {
@@ -55,12 +61,16 @@ impl Sample {
             fitted,
             residuals: studentised(&fit.residuals, &prepared.weights, fit.n_free),
             is_level,
+            shared: 0.,
         })
     }
 
     /// Draws anew.
     pub(super) fn draw(&mut self, prepared: &Prepared, rng: &mut impl Rng) {
         let n = self.counts.len();
+        if prepared.shared_error.is_some() {
+            self.shared = normal_quantile(rng.random_range(1e-12..1.));
+        }
         match self.resampling {
             Resampling::Pairs => {
                 self.counts.fill(0.);
@@ -87,9 +97,37 @@ impl Sample {
                         true => target.max(1e-6 * self.fitted[point]).ln(),
                         false => target,
                     };
+                    self.log_target[point] += self.shift(prepared, point);
                 }
             }
         }
+    }
+
+    /// Degrees of freedom of intervals, and by how much draws scatter less than samples do.
+    ///
+    /// Robust fits to few points scatter more over draws of points than over samples, as points are repeated: there
+    /// nothing is widened. Their residuals are another matter, as many of them are zero.
+    pub(super) fn few_points(&self, prepared: &Prepared, fit: &Fit) -> (f64, f64) {
+        let p = fit.n_free as f64;
+        let points: f64 = prepared.weights.iter().sum();
+        let freedom = (points - p).max(1.);
+        let is_square = fit.objective.is_square();
+        match self.resampling {
+            Resampling::Residual if !is_square => (freedom, (points / freedom).sqrt()),
+            Resampling::Residual => (freedom, 1.),
+            _ if !is_square => (MANY, 1.),
+            Resampling::Pairs => (freedom, (points / freedom).sqrt()),
+            Resampling::Cluster => {
+                let groups = self.groups.len() as f64;
+                let of_groups = (groups - 1.).max(1.);
+                (of_groups.min(freedom), (groups / of_groups).sqrt())
+            }
+        }
+    }
+
+    /// What the draw's shared error does to the logarithm of a target.
+    fn shift(&self, prepared: &Prepared, point: usize) -> f64 {
+        prepared.shared_error.as_ref().map_or(0., |shifts| self.shared * shifts[point])
     }
 
     /// The points that were drawn, side by side.
@@ -98,7 +136,7 @@ impl Sample {
         self.log_target.clear();
         for (point, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.) {
             self.weights.push(count * prepared.weights[point]);
-            self.log_target.push(prepared.log_target[point]);
+            self.log_target.push(prepared.log_target[point] + self.shift(prepared, point));
         }
         for (column, all) in self.design.columns.iter_mut().zip(&prepared.design.columns) {
             column.clear();

@@ -9,8 +9,7 @@ use crate::solve::{Problem, Slot, Workspace, information};
 
 /// The factor between the inverse information `(Jᵀ W J)⁻¹` and the covariance.
 ///
-/// Squares: the residual variance. Huber: `K² E ψ² / (E ψ')²` with `K = 1 + (p / n) Var ψ' / (E ψ')²`, the correction
-/// for few points (Huber 1981, *Robust statistics*, eq. 7.6.5), as a small delta leaves few points inside. Absolute
+/// Squares: the residual variance. Huber: `E ψ² / (E ψ')²` (Huber 1981, *Robust statistics*, section 7.6). Absolute
 /// deviations: `1 / (4 f(0)²)`, the density at zero from the central residuals with Bofinger's bandwidth.
 pub(crate) fn variance_factor(
     objective: Objective,
@@ -24,25 +23,45 @@ pub(crate) fn variance_factor(
     match objective {
         Objective::NlsLog | Objective::Nls => 2. * value / freedom,
         Objective::Huber { delta } => {
-            let (square, inside) = huber_moments(delta, residuals, weights);
-            let share = (inside / n).max(1. / n);
-            let few = 1. + n_free as f64 / n * (1. - share) / share;
-            square / freedom * (few / share).powi(2)
+            let (square, share) = huber_moments(delta, residuals, weights, n_free);
+            square / freedom / share.powi(2)
         }
         Objective::Lad => (0.5 / density_at_zero(residuals, weights)).powi(2) * n / freedom,
     }
 }
 
-/// `Σ w ψ²` and `Σ w ψ'`.
-pub(crate) fn huber_moments(delta: f64, residuals: &[f64], weights: &[f64]) -> (f64, f64) {
+/// `Σ w ψ²`, and the mean of `ψ'`, which is the share of residuals within delta.
+///
+/// A fit makes about as many residuals zero as it has parameters, so that a count within a small delta says too much:
+/// below the bandwidth of the density at zero, delta takes its part of what lies within that, and residuals lie closer
+/// together than errors do by `√((n - p) / n)`.
+pub(crate) fn huber_moments(
+    delta: f64,
+    residuals: &[f64],
+    weights: &[f64],
+    n_free: usize,
+) -> (f64, f64) {
     let square = |(r, w): (&f64, &f64)| w * r.clamp(-delta, delta).powi(2);
     let inside = |(r, w): (&f64, &f64)| if r.abs() <= delta { *w } else { 0. };
     let pairs = || residuals.iter().zip(weights);
-    (pairs().map(square).sum(), pairs().map(inside).sum())
+    let n: f64 = weights.iter().sum();
+    let (share, width) = centre(residuals, weights);
+    let within = if 2. * delta < width {
+        share * 2. * delta / width * ((n - n_free as f64).max(1.) / n).sqrt()
+    } else {
+        pairs().map(inside).sum::<f64>() / n
+    };
+    (pairs().map(square).sum(), within.max(1. / n))
 }
 
 /// The density of residuals at zero, from the distance between two central quantiles.
 pub(crate) fn density_at_zero(residuals: &[f64], weights: &[f64]) -> f64 {
+    let (share, width) = centre(residuals, weights);
+    share / width
+}
+
+/// The share of residuals in Bofinger's bandwidth around their middle, and how wide they lie.
+fn centre(residuals: &[f64], weights: &[f64]) -> (f64, f64) {
     let mut sorted: Vec<f64> = residuals
         .iter()
         .zip(weights)
@@ -52,25 +71,59 @@ pub(crate) fn density_at_zero(residuals: &[f64], weights: &[f64]) -> f64 {
     sorted.sort_by(f64::total_cmp);
     let half = (0.6477 * (sorted.len() as f64).powf(-0.2)).min(0.45);
     let width = quantile(&sorted, 0.5 + half) - quantile(&sorted, 0.5 - half);
-    2. * half / width.max(1e-300)
+    (2. * half, width.max(1e-300))
 }
 
-/// The covariance of all parameters, and the condition number of the scaled information.
-pub(crate) fn covariance(
+/// What an optimum says about its errors.
+pub(crate) struct Errors {
+    /// The covariance of all parameters.
+    pub(crate) covariance: Option<Array2<f64>>,
+    /// By how much they move with what all targets share; part of the covariance.
+    pub(crate) shared_shift: Vec<f64>,
+    /// The condition number of the scaled information.
+    pub(crate) condition: f64,
+}
+
+/// The errors at an optimum whose objective is `value`. `shared_error` moves all targets together
+/// ([`crate::Observations::with_shared_error`]) and is added to what the scatter says.
+pub(crate) fn errors(
     problem: &Problem,
     ws: &mut Workspace,
     value: f64,
-) -> (Option<Array2<f64>>, f64) {
+    shared_error: Option<&[f64]>,
+) -> Errors {
     let q = problem.map.n_free();
+    let slots = &problem.map.slots;
     let lower = information(problem, ws);
     let Some((inverse, condition)) = linalg::inverse(&lower, q) else {
-        return (None, f64::INFINITY);
+        let shared_shift = vec![0.; slots.len()];
+        return Errors { covariance: None, shared_shift, condition: f64::INFINITY };
     };
     let factor = variance_factor(problem.objective, &ws.residuals, problem.weights, q, value);
-    let slots = &problem.map.slots;
+    let shift = shared_shift(problem, ws, &inverse, shared_error);
     let element = |(i, j): (usize, usize)| match (slots[i], slots[j]) {
-        (Slot::Free(k), Slot::Free(l)) => factor * inverse[k * q + l],
+        (Slot::Free(k), Slot::Free(l)) => factor * inverse[k * q + l] + shift[k] * shift[l],
         _ => 0.,
     };
-    (Some(Array2::from_shape_fn((slots.len(), slots.len()), element)), condition)
+    let covariance = Some(Array2::from_shape_fn((slots.len(), slots.len()), element));
+    let of = |slot: &Slot| match *slot {
+        Slot::Free(k) => shift[k],
+        Slot::Fixed(_) => 0.,
+    };
+    Errors { covariance, shared_shift: slots.iter().map(of).collect(), condition }
+}
+
+/// By how much the free parameters move with one standard error of what all targets share; after [`information`], whose
+/// inverse is given.
+fn shared_shift(
+    problem: &Problem,
+    ws: &mut Workspace,
+    inverse: &[f64],
+    shared_error: Option<&[f64]>,
+) -> Vec<f64> {
+    let q = problem.map.n_free();
+    let Some(shifts) = shared_error else { return vec![0.; q] };
+    let push = ws.pushed_by(problem, shifts);
+    let moved = |k: usize| (0..q).map(|l| inverse[k * q + l] * push[l]).sum();
+    (0..q).map(moved).collect()
 }

@@ -14,6 +14,7 @@ pub(crate) struct Prepared {
     pub(crate) log_target: Vec<f64>,
     pub(crate) weights: Vec<f64>,
     pub(crate) clusters: Option<Vec<usize>>,
+    pub(crate) shared_error: Option<Vec<f64>>,
     pub(crate) rows: Vec<usize>,
     pub(crate) map: FreeMap,
 }
@@ -49,6 +50,7 @@ impl Prepared {
             log_target: pick(&self.log_target),
             weights: pick(&self.weights),
             clusters: self.clusters.as_deref().map(pick_index),
+            shared_error: self.shared_error.as_deref().map(pick),
             rows: pick_index(&self.rows),
             map: self.map.clone(),
         }
@@ -72,6 +74,7 @@ pub(crate) fn prepare(
         log_target: observations.target().iter().map(|target| target.ln()).collect(),
         weights,
         clusters: observations.clusters().map(<[usize]>::to_vec),
+        shared_error: observations.shared_error().map(<[f64]>::to_vec),
         rows: observations.rows().to_vec(),
         map: FreeMap::new(law, &config.constraints)?,
     };

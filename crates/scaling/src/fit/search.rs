@@ -1,11 +1,11 @@
 //! The search: every start to convergence, ends grouped into distinct optima, and what the best of them lacks.
 
 use crate::error::{Error, Result};
-use crate::fit::covariance::covariance;
+use crate::fit::covariance::{Errors, errors};
 use crate::fit::{Fit, Optimum, Prepared};
 use crate::law::{Law, Parameter};
 use crate::objective::{Dropped, Objective};
-use crate::solve::{Stop, Workspace, minimise, value};
+use crate::solve::{Stop, Workspace, explore, minimise, value};
 
 /// Objectives this close, relative, are one.
 const SAME_OBJECTIVE: f64 = 1e-7;
@@ -41,6 +41,15 @@ pub(crate) fn fit_prepared(
         record(&mut optima, outcome.objective, &ws.theta);
     }
     optima.sort_by(|left, right| left.objective.total_cmp(&right.objective));
+    if let (Objective::Lad, Some(best)) = (objective, optima.first()) {
+        ws.free = prepared.map.reduce(&best.theta);
+        let found = explore(&problem, &mut ws, best.objective);
+        if found < best.objective {
+            prepared.map.expand(&ws.free, &mut ws.theta);
+            record(&mut optima, found, &ws.theta);
+            optima.sort_by(|left, right| left.objective.total_cmp(&right.objective));
+        }
+    }
     let Some(best) = optima.first().cloned() else {
         let reason = format!("none of {} starts converged", starts.len());
         return Err(Error::not_identified(law.name(), reason));
@@ -48,7 +57,9 @@ pub(crate) fn fit_prepared(
     ws.free = prepared.map.reduce(&best.theta);
     let objective_value = value(&problem, &mut ws);
     let residuals = ws.residuals.clone();
-    let (covariance, condition) = covariance(&problem, &mut ws, objective_value);
+    let shared_error = prepared.shared_error.as_deref();
+    let Errors { covariance, shared_shift, condition } =
+        errors(&problem, &mut ws, objective_value, shared_error);
     let parameters = law.parameters();
     let at_bounds = at_bounds(prepared, &parameters, &best.theta);
     let mut fit = Fit {
@@ -66,6 +77,7 @@ pub(crate) fn fit_prepared(
         residuals,
         rows: prepared.rows.clone(),
         covariance,
+        shared_shift,
         condition,
         at_bounds,
         warnings: vec![],

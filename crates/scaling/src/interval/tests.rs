@@ -26,3 +26,15 @@ fn one_wild_value_shows_as_a_heavy_tail() {
     values[0] = 500.;
     assert!(tail_weight(&values) > 5.);
 }
+
+#[test]
+fn an_expanded_interval_of_normal_draws_is_students() {
+    let draws: Vec<f64> =
+        (1..40_000).map(|i| crate::distribution::normal_quantile(f64::from(i) / 40_000.)).collect();
+    let interval = expanded_interval(&draws, 0.95, 20., (25_f64 / 20.).sqrt());
+    // Student's quantile of 20 degrees of freedom is 2.0860.
+    assert!((interval.high - 2.085_963 * (25_f64 / 20.).sqrt()).abs() < 5e-3, "{interval:?}");
+    assert!((interval.low + interval.high).abs() < 1e-3);
+    let plain = expanded_interval(&draws, 0.95, 1e6, 1.);
+    assert!((plain.high - 1.959_964).abs() < 1e-3);
+}

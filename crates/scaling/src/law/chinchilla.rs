@@ -4,8 +4,8 @@
 //! closed form is their eq. 4. Gadre et al. 2024 (arXiv:2403.08540) tie `alpha = beta`: fit with
 //! [`crate::Constraint::Equal`].
 
-use super::exp_sum::{ExpSum, constant, slope};
-use super::{Design, Input, Law, Parameter};
+use super::exp_sum::{ExpSum, ExpSumLaw, constant, slope};
+use super::{Design, Input, Parameter};
 use crate::starts::{EXPONENTS, two_powers};
 use crate::units::{Flops, Params, Tokens};
 
@@ -74,7 +74,11 @@ impl Chinchilla {
     }
 }
 
-impl Law for Chinchilla {
+impl ExpSumLaw for Chinchilla {
+    fn form(&self) -> &ExpSum {
+        &self.form
+    }
+
     fn name(&self) -> String {
         "chinchilla".into()
     }
@@ -89,36 +93,6 @@ impl Law for Chinchilla {
 
     fn columns(&self, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
         inputs.iter().map(|values| minus_ln(values)).collect()
-    }
-
-    fn n_scratch(&self) -> usize {
-        self.form.n_scratch()
-    }
-
-    fn log_predict(&self, theta: &[f64], design: &Design, scratch: &mut [f64], out: &mut [f64]) {
-        self.form.log_predict(theta, design, scratch, out);
-    }
-
-    fn log_gradient(
-        &self,
-        _: &[f64],
-        design: &Design,
-        scratch: &[f64],
-        _: &[f64],
-        jacobian: &mut [f64],
-    ) {
-        self.form.log_gradient(design, scratch, jacobian);
-    }
-
-    fn add_curvature(
-        &self,
-        design: &Design,
-        jacobian: &[f64],
-        coefficients: &[f64],
-        hessian: &mut [f64],
-    ) -> bool {
-        self.form.add_curvature(design, jacobian, coefficients, hessian);
-        true
     }
 
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {

@@ -1,8 +1,84 @@
 //! Most laws are one shape: a sum of exponentials of linear forms, times an exponential of a linear form,
 //! `f = exp(d·θ) Σ_k exp(c_k·θ)`. Values, gradients and second derivatives of all of them are here.
 
-use super::Design;
+use std::fmt::Debug;
+
+use super::{Design, Input, Law, Parameter};
 use crate::kernels;
+use crate::linalg;
+
+/// What is left to say of a law that is an [`ExpSum`]; values and derivatives follow.
+pub(crate) trait ExpSumLaw: Debug + Sync {
+    /// The linear forms.
+    fn form(&self) -> &ExpSum;
+
+    /// As [`Law::name`].
+    fn name(&self) -> String;
+
+    /// As [`Law::parameters`].
+    fn parameters(&self) -> Vec<Parameter>;
+
+    /// As [`Law::inputs`].
+    fn inputs(&self) -> Vec<Input>;
+
+    /// As [`Law::columns`].
+    fn columns(&self, inputs: &[&[f64]]) -> Vec<Vec<f64>>;
+
+    /// As [`Law::starts`].
+    fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>>;
+}
+
+impl<T: ExpSumLaw> Law for T {
+    fn name(&self) -> String {
+        ExpSumLaw::name(self)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        ExpSumLaw::parameters(self)
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        ExpSumLaw::inputs(self)
+    }
+
+    fn columns(&self, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+        ExpSumLaw::columns(self, inputs)
+    }
+
+    fn n_scratch(&self) -> usize {
+        self.form().n_scratch()
+    }
+
+    fn log_predict(&self, theta: &[f64], design: &Design, scratch: &mut [f64], out: &mut [f64]) {
+        self.form().log_predict(theta, design, scratch, out);
+    }
+
+    fn log_gradient(
+        &self,
+        _: &[f64],
+        design: &Design,
+        scratch: &[f64],
+        _: &[f64],
+        jacobian: &mut [f64],
+    ) {
+        self.form().log_gradient(design, scratch, jacobian);
+    }
+
+    fn add_curvature(
+        &self,
+        design: &Design,
+        jacobian: &[f64],
+        coefficients: &[f64],
+        hessian: &mut [f64],
+    ) -> bool {
+        self.form().add_curvature(design, jacobian, coefficients, hessian);
+        true
+    }
+
+    fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
+        ExpSumLaw::starts(self, design, log_target, weights)
+    }
+}
 
 /// One product `θ[param] · column`, or `θ[param]` alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +95,29 @@ pub(crate) fn constant(param: usize) -> Feature {
 /// `θ[param] · column`.
 pub(crate) fn slope(param: usize, column: usize) -> Feature {
     Feature { param, column: Some(column) }
+}
+
+/// The start of a law that is one exponential, whose logarithm is linear in its parameters: their least squares, or a
+/// constant where the columns leave them open. One start is enough, as there is one optimum.
+pub(crate) fn log_line(columns: &[Vec<f64>], log_target: &[f64], weights: &[f64]) -> Vec<f64> {
+    let total: f64 = weights.iter().sum();
+    let mean = |values: &[f64]| kernels::dot(values, weights) / total;
+    let ones = vec![1.; log_target.len()];
+    let centres: Vec<f64> = columns.iter().map(|column| mean(column)).collect();
+    let centred: Vec<Vec<f64>> = columns
+        .iter()
+        .zip(&centres)
+        .map(|(column, centre)| column.iter().map(|x| x - centre).collect())
+        .collect();
+    let mut all = vec![ones.as_slice()];
+    all.extend(centred.iter().map(Vec::as_slice));
+    let Some(mut line) = linalg::least_squares(&all, log_target, weights) else {
+        let mut constant = vec![0.; all.len()];
+        constant[0] = mean(log_target);
+        return constant;
+    };
+    line[0] -= line[1..].iter().zip(&centres).map(|(slope, centre)| slope * centre).sum::<f64>();
+    line
 }
 
 /// The linear forms; each parameter appears in one place.

@@ -4,8 +4,8 @@
 //! `LR*(N, D) = C N^-alpha D^-beta` with `N` and `D` in **billions**, at a fixed batch. The sign of `beta` depends on
 //! the batch regime, so the batch may be an input. Where larger scale bends the line, `kappa` adds a square in `ln D`.
 
-use super::exp_sum::{ExpSum, constant, slope};
-use super::{Design, Input, Law, Parameter};
+use super::exp_sum::{ExpSum, ExpSumLaw, constant, log_line, slope};
+use super::{Design, Input, Parameter};
 use crate::units::CountUnit;
 
 /// `ln LR* = ln C - alpha ln N - beta ln D + delta ln batch - kappa (ln D)²`, each part but `beta` optional.
@@ -63,7 +63,11 @@ impl LrHorizon {
     }
 }
 
-impl Law for LrHorizon {
+impl ExpSumLaw for LrHorizon {
+    fn form(&self) -> &ExpSum {
+        &self.form
+    }
+
     fn name(&self) -> String {
         "lr-horizon".into()
     }
@@ -103,42 +107,7 @@ impl Law for LrHorizon {
         columns
     }
 
-    fn n_scratch(&self) -> usize {
-        self.form.n_scratch()
-    }
-
-    fn log_predict(&self, theta: &[f64], design: &Design, scratch: &mut [f64], out: &mut [f64]) {
-        self.form.log_predict(theta, design, scratch, out);
-    }
-
-    fn log_gradient(
-        &self,
-        _: &[f64],
-        design: &Design,
-        scratch: &[f64],
-        _: &[f64],
-        jacobian: &mut [f64],
-    ) {
-        self.form.log_gradient(design, scratch, jacobian);
-    }
-
-    fn add_curvature(
-        &self,
-        design: &Design,
-        jacobian: &[f64],
-        coefficients: &[f64],
-        hessian: &mut [f64],
-    ) -> bool {
-        self.form.add_curvature(design, jacobian, coefficients, hessian);
-        true
-    }
-
-    fn starts(&self, _: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
-        // Linear in its parameters: any start leads to the one optimum.
-        let total: f64 = weights.iter().sum();
-        let mean = log_target.iter().zip(weights).map(|(y, w)| y * w).sum::<f64>() / total;
-        let mut theta = vec![0.; self.parameters().len()];
-        theta[0] = mean;
-        vec![theta]
+    fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
+        vec![log_line(&design.columns, log_target, weights)]
     }
 }

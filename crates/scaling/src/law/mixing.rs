@@ -3,8 +3,8 @@
 //! Ye et al. 2024, *Data mixing laws*, arXiv:2403.16952. Their `k exp(Σ t_j r_j)` has one parameter too many where the
 //! shares sum to 1 (a shift of all `t` is a factor of `k`), so `k` is taken into the `t_j` here.
 
-use super::exp_sum::{ExpSum, constant, slope};
-use super::{Design, Input, Law, Parameter};
+use super::exp_sum::{ExpSum, ExpSumLaw, constant, slope};
+use super::{Design, Input, Parameter};
 use crate::linalg;
 
 /// The loss on one domain from the shares named. Parameters `c` and `t_<share>`.
@@ -26,7 +26,11 @@ impl Mixing {
     }
 }
 
-impl Law for Mixing {
+impl ExpSumLaw for Mixing {
+    fn form(&self) -> &ExpSum {
+        &self.form
+    }
+
     fn name(&self) -> String {
         "mixing".into()
     }
@@ -43,36 +47,6 @@ impl Law for Mixing {
 
     fn columns(&self, inputs: &[&[f64]]) -> Vec<Vec<f64>> {
         inputs.iter().map(|values| values.to_vec()).collect()
-    }
-
-    fn n_scratch(&self) -> usize {
-        self.form.n_scratch()
-    }
-
-    fn log_predict(&self, theta: &[f64], design: &Design, scratch: &mut [f64], out: &mut [f64]) {
-        self.form.log_predict(theta, design, scratch, out);
-    }
-
-    fn log_gradient(
-        &self,
-        _: &[f64],
-        design: &Design,
-        scratch: &[f64],
-        _: &[f64],
-        jacobian: &mut [f64],
-    ) {
-        self.form.log_gradient(design, scratch, jacobian);
-    }
-
-    fn add_curvature(
-        &self,
-        design: &Design,
-        jacobian: &[f64],
-        coefficients: &[f64],
-        hessian: &mut [f64],
-    ) -> bool {
-        self.form.add_curvature(design, jacobian, coefficients, hessian);
-        true
     }
 
     /// For a floor `c` below every loss, `ln(L - c)` is linear in the shares.

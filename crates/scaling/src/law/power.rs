@@ -1,8 +1,8 @@
 //! `y = E + A x^-alpha` of any one positive input, with or without the floor `E`.
 
 use super::chinchilla::minus_ln;
-use super::exp_sum::{ExpSum, constant, slope};
-use super::{Design, Input, Law, Parameter};
+use super::exp_sum::{ExpSum, ExpSumLaw, constant, log_line, slope};
+use super::{Design, Input, Parameter};
 use crate::starts::one_power;
 
 /// A power law of `input`. Parameters `A alpha`, and `E` with a floor.
@@ -27,7 +27,11 @@ impl PowerLaw {
     }
 }
 
-impl Law for PowerLaw {
+impl ExpSumLaw for PowerLaw {
+    fn form(&self) -> &ExpSum {
+        &self.form
+    }
+
     fn name(&self) -> String {
         "power".into()
     }
@@ -52,42 +56,10 @@ impl Law for PowerLaw {
         vec![minus_ln(inputs[0])]
     }
 
-    fn n_scratch(&self) -> usize {
-        self.form.n_scratch()
-    }
-
-    fn log_predict(&self, theta: &[f64], design: &Design, scratch: &mut [f64], out: &mut [f64]) {
-        self.form.log_predict(theta, design, scratch, out);
-    }
-
-    fn log_gradient(
-        &self,
-        _: &[f64],
-        design: &Design,
-        scratch: &[f64],
-        _: &[f64],
-        jacobian: &mut [f64],
-    ) {
-        self.form.log_gradient(design, scratch, jacobian);
-    }
-
-    fn add_curvature(
-        &self,
-        design: &Design,
-        jacobian: &[f64],
-        coefficients: &[f64],
-        hessian: &mut [f64],
-    ) -> bool {
-        self.form.add_curvature(design, jacobian, coefficients, hessian);
-        true
-    }
-
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
         if self.has_floor {
             return one_power(&design.columns[0], log_target, weights);
         }
-        let total: f64 = weights.iter().sum();
-        let mean = log_target.iter().zip(weights).map(|(y, w)| y * w).sum::<f64>() / total;
-        vec![vec![mean, 0.]]
+        vec![log_line(&design.columns, log_target, weights)]
     }
 }

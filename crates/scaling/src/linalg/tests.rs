@@ -53,3 +53,27 @@ fn least_squares_of_a_line_and_of_dependent_columns() {
     assert!((line[0] - 1.).abs() < 1e-12 && (line[1] - 2.).abs() < 1e-12);
     assert!(least_squares(&[&ones, &ones], &y, &ones).is_none());
 }
+
+#[test]
+fn eigenvectors_give_the_matrix_back() {
+    let matrix = [4., 1., -2., 1., 3., 0.5, -2., 0.5, -1.];
+    let (values, vectors) = eigen(matrix.to_vec(), 3);
+    for i in 0..3 {
+        for j in 0..3 {
+            let sum: f64 =
+                (0..3).map(|k| values[k] * vectors[k * 3 + i] * vectors[k * 3 + j]).sum();
+            assert!((sum - matrix[i * 3 + j]).abs() < 1e-12, "{i} {j}: {sum}");
+        }
+    }
+}
+
+#[test]
+fn a_general_system_is_solved_and_a_singular_one_refused() {
+    let matrix = [0., 2e6, 1e6, 1., -1., 3., 1e-3, 0., 2e-3];
+    let want = [1., -2., 3.];
+    let mut x: Vec<f64> =
+        (0..3).map(|i| (0..3).map(|j| matrix[i * 3 + j] * want[j]).sum()).collect();
+    assert!(solve_square(&mut matrix.clone(), &mut x));
+    assert!(x.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-12), "{x:?}");
+    assert!(!solve_square(&mut [1., 2., 2., 4.], &mut [1., 2.]));
+}

@@ -155,6 +155,27 @@ fn errors_of_shares_match_a_simulation() {
     }
 }
 
+#[test]
+fn intervals_of_shares_are_students_around_their_errors() {
+    let parts = paper();
+    let shares = optimise(&parts).unwrap().shares;
+    let covariances = [[[4e-6, 1e-7], [1e-7, 2.5e-7]]; 5];
+    let errors = share_errors(&parts, &shares, &covariances);
+    let certain = share_intervals(&parts, &shares, &covariances, &[1e9; 5], 0.95);
+    let few = share_intervals(&parts, &shares, &covariances, &[4.; 5], 0.95);
+    for (i, (share, error)) in shares.iter().zip(&errors).enumerate() {
+        let reach = (certain[i].high / share).ln();
+        assert!((reach / (1.959_964 * error / share) - 1.).abs() < 1e-5);
+        assert!((certain[i].low * certain[i].high / share.powi(2) - 1.).abs() < 1e-12);
+        // Five families with 4 degrees of freedom each have together more than 4 and fewer than 20.
+        let quantile = (few[i].high / share).ln() * share / error;
+        assert!((2.086..2.777).contains(&quantile), "{quantile}");
+    }
+    // A single family has the whole mixture, and no error.
+    let one = share_intervals(&parts[..1], &[1.], &covariances[..1], &[4.], 0.95);
+    assert_eq!((one[0].low, one[0].high), (1., 1.));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -15,6 +15,9 @@ const MAX_ROUNDS: usize = 30;
 /// Edges walked in one linear problem before giving up.
 const MAX_EDGES: usize = 200;
 
+/// Residuals below this are zero: those of duplicates of the basis are, up to rounding.
+const TINY: f64 = 1e-12;
+
 /// Memory of the walk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Vertex {
@@ -25,6 +28,8 @@ pub(crate) struct Vertex {
     columns: Vec<f64>,
     residuals: Vec<f64>,
     signs: Vec<f64>,
+    /// Points outside the basis whose residuals are zero.
+    zeros: Vec<usize>,
     rates: Vec<f64>,
     inverse: Vec<f64>,
     square: Vec<f64>,
@@ -43,16 +48,50 @@ pub(super) fn polish(problem: &Problem, ws: &mut Workspace) -> bool {
     arrived
 }
 
+/// How far along an edge, in median residuals of the one that is let go.
+const REACHES: [f64; 2] = [-0.5, 0.5];
+
+/// Points around the one at `ws.free`: along each edge of the vertex there, either way.
+pub(super) fn neighbours(problem: &Problem, ws: &mut Workspace) -> Vec<Vec<f64>> {
+    let mut vertex = std::mem::take(&mut ws.vertex);
+    let found = vertex.neighbours(problem, ws);
+    ws.vertex = vertex;
+    found
+}
+
 impl Vertex {
-    fn walk(&mut self, problem: &Problem, ws: &mut Workspace) -> bool {
-        let q = ws.free.len();
+    fn neighbours(&mut self, problem: &Problem, ws: &mut Workspace) -> Vec<Vec<f64>> {
+        self.start(problem, ws);
+        let distance = ws.median_size();
+        ws.linearise(problem);
+        self.gather(problem, ws);
+        let q = self.moving.len();
+        if !self.choose_basis(problem) || !self.invert(problem.design.n_points) {
+            return vec![];
+        }
+        let along = |(b, reach): (usize, f64)| {
+            let mut free = ws.free.clone();
+            for (k, &place) in self.moving.iter().enumerate() {
+                free[place] += reach * distance * self.inverse[k * q + b];
+            }
+            free
+        };
+        (0..q).flat_map(|b| REACHES.map(|reach| (b, reach))).map(along).collect()
+    }
+
+    /// Evaluates the point at `ws.free` and forgets the last walk.
+    fn start(&mut self, problem: &Problem, ws: &mut Workspace) {
         self.moving.clear();
-        self.moving.extend((0..q).filter(|&k| !problem.map.at_bound(k, ws.free[k])));
+        self.moving.extend((0..ws.free.len()).filter(|&k| !problem.map.at_bound(k, ws.free[k])));
+        self.basis.clear();
         ws.restore(problem);
-        std::mem::swap(&mut ws.residuals, &mut ws.trial_residuals);
+        ws.residuals.copy_from_slice(&ws.trial_residuals);
+    }
+
+    fn walk(&mut self, problem: &Problem, ws: &mut Workspace) -> bool {
+        self.start(problem, ws);
         let mut objective = absolute(&ws.residuals, problem.weights);
         let floor = 1e-12 * problem.weights.iter().sum::<f64>();
-        self.basis.clear();
         for _ in 0..MAX_ROUNDS {
             ws.linearise(problem);
             self.gather(problem, ws);
@@ -203,8 +242,15 @@ impl Vertex {
     /// The zero residual that is best let go, with the slope of the objective along its edge; `None` at the optimum.
     fn steepest(&mut self, problem: &Problem) -> Option<(usize, f64)> {
         let (n, q) = (problem.design.n_points, self.moving.len());
-        for ((sign, r), w) in self.signs.iter_mut().zip(&self.residuals).zip(problem.weights) {
-            *sign = if *r == 0. { 0. } else { w.copysign(*r) };
+        self.zeros.clear();
+        for (i, ((sign, r), w)) in
+            self.signs.iter_mut().zip(&self.residuals).zip(problem.weights).enumerate()
+        {
+            let is_zero = r.abs() <= TINY;
+            *sign = if is_zero { 0. } else { w.copysign(*r) };
+            if is_zero && !self.basis.contains(&i) {
+                self.zeros.push(i);
+            }
         }
         self.multipliers.clear();
         self.multipliers.resize(q, 0.);
@@ -214,7 +260,15 @@ impl Vertex {
                 self.multipliers[b] -= self.inverse[k * q + b] * pull;
             }
         }
-        let slope = |b: usize| problem.weights[self.basis[b]] - self.multipliers[b].abs();
+        // A zero outside the basis, as a duplicate is, resists a step in either direction.
+        let rate = |point: usize, b: usize| -> f64 {
+            (0..q).map(|k| self.inverse[k * q + b] * self.columns[k * n + point]).sum()
+        };
+        let resistance = |b: usize| -> f64 {
+            self.zeros.iter().map(|&point| problem.weights[point] * rate(point, b).abs()).sum()
+        };
+        let slope =
+            |b: usize| problem.weights[self.basis[b]] + resistance(b) - self.multipliers[b].abs();
         let leaving = (0..q).min_by(|&a, &b| slope(a).total_cmp(&slope(b)))?;
         let slope = slope(leaving);
         if slope >= -1e-9 {
@@ -241,7 +295,8 @@ impl Vertex {
         self.breaks.clear();
         for ((r, rate), w) in self.residuals.iter().zip(&self.rates).zip(problem.weights) {
             let at = -r / rate;
-            self.breaks.push(if at > 0. && *w > 0. && at.is_finite() { at } else { f64::INFINITY });
+            let counts = at > 0. && at.is_finite() && *w > 0. && r.abs() > TINY;
+            self.breaks.push(if counts { at } else { f64::INFINITY });
         }
         for (b, &point) in self.basis.iter().enumerate() {
             // Others of the basis stay at zero along this edge, up to rounding.

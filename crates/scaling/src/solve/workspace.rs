@@ -266,6 +266,43 @@ impl Workspace {
         self.free.copy_from_slice(&self.trial);
     }
 
+    /// Gradient and second derivatives by the free parameters of `Σ c r` at the current point, linearised already; false
+    /// if the law does not know its second derivatives, which then are zero.
+    pub(super) fn lagrangian(&mut self, problem: &Problem, coefficients: &[f64]) -> bool {
+        self.slope.copy_from_slice(coefficients);
+        self.full_hessian.fill(0.);
+        let (jacobian, hessian) = (&self.jacobian, &mut self.full_hessian);
+        let has = problem.law.add_curvature(problem.design, jacobian, coefficients, hessian);
+        // The logarithm's second derivative is that of f over f, less the square of the gradient.
+        self.curvature.fill(0.);
+        if has {
+            kernels::add_scaled(-1., coefficients, &mut self.curvature);
+        }
+        self.squares(problem);
+        problem.map.reduce_gradient(&self.full_gradient, &mut self.gradient);
+        problem.map.reduce_matrix(&self.full_hessian, &mut self.hessian);
+        has
+    }
+
+    /// Gradient and lower triangle of the Hessian by the free parameters, as last computed.
+    pub(super) fn free_model(&self) -> (&[f64], &[f64]) {
+        (&self.gradient, &self.hessian)
+    }
+
+    /// `Jᵀ diag(w) shift` by the free parameters, for a shift of the logarithms of the targets; after
+    /// [`Self::information`].
+    pub(crate) fn pushed_by(&mut self, problem: &Problem, shift: &[f64]) -> Vec<f64> {
+        kernels::multiply(&self.curvature, shift, &mut self.slope);
+        for (sum, column) in
+            self.full_gradient.iter_mut().zip(self.jacobian.chunks_exact(shift.len()))
+        {
+            *sum = kernels::dot(column, &self.slope);
+        }
+        let mut push = vec![0.; self.free.len()];
+        problem.map.reduce_gradient(&self.full_gradient, &mut push);
+        push
+    }
+
     /// `Jᵀ diag(w) J` by the free parameters, of the residuals that the objective sees.
     pub(crate) fn information(&mut self, problem: &Problem) -> Vec<f64> {
         self.curvature.copy_from_slice(problem.weights);

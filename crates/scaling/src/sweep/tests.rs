@@ -81,3 +81,93 @@ fn an_unusable_value_is_named() {
     let error = cells(&Sweep { n: Some(n), d, batch: None, lr, loss }, &ParabolaConfig::default());
     assert_eq!(error.unwrap_err().to_string(), "row 4, column `d`: must be positive, got 0");
 }
+
+/// As [`sweep`], with valleys that are steeper to the right, and `LR*` in the table.
+fn slanted(noise: f64) -> ([Vec<f64>; 4], f64) {
+    let mut columns = sweep();
+    let slant = 0.003;
+    let [n, d, lr, loss] = &mut columns;
+    for i in 0..lr.len() {
+        let best = 1e-3 * (n[i] / 1e8_f64).powf(-0.2) * (d[i] / 1e9_f64).powf(-0.3);
+        let x = (lr[i] / best).ln();
+        let error = noise * f64::from((i as i32 * 29) % 17 - 8);
+        loss[i] = 2.5 + 0.02 * x * x + slant * x.powi(3) + error;
+    }
+    (columns, slant)
+}
+
+#[test]
+fn the_slant_that_all_valleys_share_is_found_and_taken_out() {
+    let (columns, truth) = slanted(0.);
+    let [n, d, lr, loss] = &columns;
+    let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
+    let config = ParabolaConfig::default();
+    let plain = parabolas(&sweep, &config).unwrap();
+    let found = slant(&sweep, &plain, &config).unwrap();
+    assert!((found.coefficient - truth).abs() < 1e-10 && found.se < 1e-10, "{found:?}");
+    let best = |cell: &SweepCell| {
+        1e-3 * (cell.n.unwrap() / 1e8_f64).powf(-0.2) * (cell.d / 1e9_f64).powf(-0.3)
+    };
+    let off = |cells: &[SweepCell]| {
+        let of = |cell: &SweepCell| (cell.optimum.vertex().unwrap().x / best(cell)).ln().abs();
+        cells.iter().map(of).fold(0., f64::max)
+    };
+    assert!(off(&plain) > 0.1, "{}", off(&plain));
+    assert!(off(&cells(&sweep, &config).unwrap()) < 1e-9);
+}
+
+#[test]
+fn the_error_of_the_slant_moves_every_optimum_as_a_refit_does() {
+    let (columns, _) = slanted(2e-4);
+    let [n, d, lr, loss] = &columns;
+    let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
+    let config = ParabolaConfig::default();
+    let found = slant(&sweep, &parabolas(&sweep, &config).unwrap(), &config).unwrap();
+    let moved = |by: f64| {
+        let mut cells = parabolas(&sweep, &config).unwrap();
+        Slant { coefficient: found.coefficient + by, ..found }
+            .take_out(&sweep, &mut cells, &config);
+        cells
+    };
+    let wide = crate::distribution::student_quantile(0.975, found.freedom) / 1.959_964;
+    let step = 1e-3 * found.se;
+    for ((cell, above), below) in moved(0.).iter().zip(moved(step)).zip(moved(-step)) {
+        let ln_x = |cell: &SweepCell| cell.optimum.vertex().unwrap().ln_x;
+        let rate = (ln_x(&above) - ln_x(&below)) / (2. * step);
+        let want = wide * rate * found.se;
+        let got = cell.slant_error.unwrap();
+        assert!((got / want - 1.).abs() < 1e-4, "{got} {want}");
+    }
+}
+
+#[test]
+fn a_shared_error_widens_intervals_and_not_the_scatter() {
+    let (columns, _) = slanted(2e-4);
+    let cells = read(&columns);
+    let with = optima(&cells).unwrap();
+    let without = with.clone().with_shared_error(vec![0.; with.len()]);
+    let law = horizon_law(&with, CountUnit::Billions).unwrap();
+    let config = crate::FitConfig::new(crate::Objective::NlsLog);
+    let [with_fit, without_fit] =
+        [&with, &without].map(|runs| crate::fit(&law, runs, &config).unwrap());
+    assert_eq!(with_fit.theta, without_fit.theta);
+    let quantity = crate::Quantity::prediction(&law, &[("n", 4e8), ("d", 6.4e10)]).unwrap();
+    let [(wide, more), (narrow, plain)] =
+        [&with_fit, &without_fit].map(|fit| fit.variance(&quantity).unwrap());
+    assert!(wide > narrow && more > plain, "{wide} {narrow} {more} {plain}");
+    assert_eq!(plain, without_fit.freedom());
+    // The law is linear in its parameters: the profile is the same interval.
+    let profile = crate::profile(&law, &with, &config, &with_fit, &quantity, 0.95).unwrap();
+    let student = with_fit.interval(&quantity, 0.95).unwrap();
+    assert!((profile.interval.low / student.low - 1.).abs() < 1e-5, "{profile:?} {student:?}");
+    assert!((profile.interval.high / student.high - 1.).abs() < 1e-5);
+}
+
+#[test]
+fn too_few_points_leave_parabolas_as_they_are() {
+    let (columns, _) = slanted(0.);
+    let one: [Vec<f64>; 4] = columns.map(|column| column[..7].to_vec());
+    let cells = read(&one);
+    assert_eq!(cells.len(), 1);
+    assert!(cells[0].slant_error.is_none() && optima(&cells).unwrap().shared_error().is_none());
+}

@@ -71,3 +71,10 @@ fn memory_that_a_program_takes_shows_in_its_peak() {
     let peak = process.peak().unwrap();
     assert!(peak > before + 60_000_000, "{before} {peak}");
 }
+
+#[test]
+fn nanoseconds_are_the_first_field() {
+    assert_eq!(nanoseconds("2500000000 12 7\n"), Some(2.5));
+    assert_eq!(nanoseconds("x 12 7\n"), None);
+    assert_eq!(nanoseconds(""), None);
+}

@@ -1,0 +1,9 @@
+//! The command from end to end.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+
+mod browser;
+mod laws;
+mod pipe;
+mod support;
+mod tables;
