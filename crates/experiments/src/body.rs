@@ -14,6 +14,7 @@ use crate::data::Prepared;
 use crate::horizon::{self, HorizonConfig};
 use crate::length::{self, LengthConfig};
 use crate::magneto::{self, MagnetoConfig};
+use crate::multilingual::{self, MixtureConfig};
 use crate::outcome::{Curve, Outcome};
 use crate::plan::PlannedCell;
 
@@ -27,6 +28,8 @@ pub enum Body {
     MagnetoStability(MagnetoConfig),
     /// Trains at many learning rates and horizons, and predicts the best learning rate of a longer one.
     LrHorizon(HorizonConfig),
+    /// Trains models on mixtures of language families, and carries the best mixture to a larger model.
+    MultilingualMixture(MixtureConfig),
 }
 
 /// The settings that a kind has beside the common ones.
@@ -35,6 +38,9 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
         "length-extrapolation" => Ok(&["arms", "evaluation", "samples", "tuning", "sweep"]),
         "magneto-stability" => Ok(&["arms", "grid", "update"]),
         "lr-horizon" => Ok(&["arms", "horizons", "sweep", "external"]),
+        "multilingual-mixture" => {
+            Ok(&["arms", "families", "mixing", "design", "check", "transfer"])
+        }
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -45,6 +51,7 @@ pub(crate) fn check_own_settings(kind: &str, own: Table) -> Result<()> {
         "length-extrapolation" => read::<LengthConfig>(own).map(drop),
         "magneto-stability" => read::<MagnetoConfig>(own).map(drop),
         "lr-horizon" => read::<HorizonConfig>(own).map(drop),
+        "multilingual-mixture" => read::<MixtureConfig>(own).map(drop),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -56,13 +63,16 @@ impl Body {
             Self::LengthExtrapolation(body) => body.validate(experiment),
             Self::MagnetoStability(body) => body.validate(experiment),
             Self::LrHorizon(body) => body.validate(experiment),
+            Self::MultilingualMixture(body) => body.validate(experiment),
         }
     }
 
     /// A run directory must mean the same from any working directory.
     pub(crate) fn make_paths_absolute(&mut self) -> Result<()> {
         match self {
-            Self::LengthExtrapolation(_) | Self::MagnetoStability(_) => Ok(()),
+            Self::LengthExtrapolation(_)
+            | Self::MagnetoStability(_)
+            | Self::MultilingualMixture(_) => Ok(()),
             Self::LrHorizon(body) => body.make_paths_absolute(),
         }
     }
@@ -77,6 +87,7 @@ impl Body {
             Self::LengthExtrapolation(body) => length::cells(experiment, body, data),
             Self::MagnetoStability(body) => magneto::cells(experiment, body, data),
             Self::LrHorizon(body) => horizon::cells(experiment, body, data),
+            Self::MultilingualMixture(body) => multilingual::cells(experiment, body, data),
         }
     }
 
@@ -88,6 +99,7 @@ impl Body {
             Self::LengthExtrapolation(body) => body.training_length() as f64,
             Self::MagnetoStability(body) => body.deepest() as f64,
             Self::LrHorizon(body) => body.held_out_tokens(),
+            Self::MultilingualMixture(_) => 1.0,
         }
     }
 
@@ -102,6 +114,7 @@ impl Body {
             Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
             Self::MagnetoStability(body) => magneto::derived(experiment, body, rows, curves),
             Self::LrHorizon(body) => horizon::derived(body, curves),
+            Self::MultilingualMixture(body) => multilingual::derived(experiment, body, curves),
         }
     }
 
@@ -117,6 +130,9 @@ impl Body {
             Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
             Self::MagnetoStability(body) => magneto::reconsider(body, claim, rows, judgement),
             Self::LrHorizon(body) => horizon::reconsider(body, claim, curves, judgement),
+            Self::MultilingualMixture(body) => {
+                multilingual::reconsider(body, claim, curves, judgement)
+            }
         }
     }
 
@@ -126,6 +142,7 @@ impl Body {
             Self::LengthExtrapolation(body) => length::recommendation(outcome, body),
             Self::MagnetoStability(body) => magneto::recommendation(outcome, body),
             Self::LrHorizon(body) => horizon::recommendation(outcome, body),
+            Self::MultilingualMixture(body) => multilingual::recommendation(outcome, body),
         }
     }
 
@@ -135,6 +152,7 @@ impl Body {
             Self::LengthExtrapolation(body) => length::report(outcome, body),
             Self::MagnetoStability(body) => magneto::report(outcome, body),
             Self::LrHorizon(body) => horizon::report(outcome, body),
+            Self::MultilingualMixture(body) => multilingual::report(outcome, body),
         }
     }
 }

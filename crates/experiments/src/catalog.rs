@@ -35,6 +35,7 @@ catalog![
     "lr-horizon",
     "lr-horizon-width",
     "lr-horizon-external",
+    "multilingual-mixture",
 ];
 
 /// Finds an experiment by name.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::external::External;
+use crate::multilingual::{FitMixture, TrainMixture};
 use crate::train_lm::TrainLm;
 use crate::train_stack::TrainStack;
 use crate::unigram::UnigramLoss;
@@ -53,6 +54,10 @@ pub enum Task {
     UnigramLoss(UnigramLoss),
     /// Starts a command that trains.
     External(External),
+    /// Trains several decoders of one shape at once, each on a mixture of its own.
+    TrainMixture(TrainMixture),
+    /// Fits laws of mixtures to trained models, and finds the best mixture.
+    FitMixture(FitMixture),
 }
 
 impl Task {
@@ -65,6 +70,8 @@ impl Task {
             Self::UnigramLoss(_) => ("unigram-loss", 1),
             Self::EvaluateLm(_) => ("evaluate-lm", 1),
             Self::External(_) => ("external", 1),
+            Self::TrainMixture(_) => ("train-mixture", 1),
+            Self::FitMixture(_) => ("fit-mixture", 1),
         }
     }
 }

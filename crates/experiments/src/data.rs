@@ -12,7 +12,8 @@ use forerun_tokens::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Experiment, TokenizerConfig};
+use crate::config::{Body, Experiment, TokenizerConfig};
+use crate::multilingual;
 use crate::plan::quantity;
 
 /// Texts that are compiled in: name, and a Parquet file with a `text` and a `split` column.
@@ -53,6 +54,24 @@ pub struct Prepared {
     pub validation: Part,
     /// The files that it was made from, for the manifest.
     pub sources: Vec<manifest::Input>,
+    /// The texts of an experiment that mixes several, in the order of its configuration; `train` and `validation` are
+    /// then those of the first. Empty for others.
+    pub groups: Vec<Group>,
+}
+
+/// One of several texts that an experiment mixes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The configuration's name for it.
+    pub name: String,
+    /// Text to train on.
+    pub train: Part,
+    /// Text that nothing trains on.
+    pub validation: Part,
+    /// Characters of the training text.
+    pub characters: u64,
+    /// Characters of held-out text for each of its tokens, ends of documents among them.
+    pub characters_per_token: f64,
 }
 
 impl Prepared {
@@ -68,8 +87,22 @@ impl Prepared {
         inputs
     }
 
-    /// Two lines for a plan.
+    /// Two lines for a plan, or one for each text that is mixed.
     pub fn describe(&self) -> String {
+        let group = |group: &Group| {
+            let Group { name, train, validation, characters, .. } = group;
+            let [train, validation, characters] =
+                [train.n_tokens, validation.n_tokens, *characters].map(|n| quantity(n as f64));
+            format!(
+                "  {name:<14} {} tokens, {} characters; {} tokens held out",
+                train.trim_end(),
+                characters.trim_end(),
+                validation.trim_end()
+            )
+        };
+        if !self.groups.is_empty() {
+            return self.groups.iter().map(group).collect::<Vec<_>>().join("\n");
+        }
         format!(
             "  {:<12} {} tokens of a vocabulary of {}\n  {:<12} {} tokens",
             "training",
@@ -89,6 +122,9 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
     let cache = runs_dir.join("data");
     std::fs::create_dir_all(&cache)
         .with_context(|| format!("cannot make `{}`", cache.display()))?;
+    if let Body::MultilingualMixture(body) = &experiment.body {
+        return multilingual::prepare(experiment, body, &cache);
+    }
     let text = Text::find(experiment, &cache)?;
     let (tokenizer, file) = tokenizer(&experiment.tokenizer, &text, &cache)?;
     let shards = |source: &TextSource| build_or_reuse(&cache, source, &tokenizer);
@@ -102,6 +138,7 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
         train,
         validation,
         sources: text.sources,
+        groups: Vec::new(),
     })
 }
 
@@ -181,11 +218,11 @@ impl Text {
     }
 }
 
-fn utf8(path: &Path) -> Result<String> {
+pub(crate) fn utf8(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).with_context(|| format!("`{}` is not UTF-8", path.display()))
 }
 
-fn manifest_input(file: &Path) -> Result<manifest::Input> {
+pub(crate) fn manifest_input(file: &Path) -> Result<manifest::Input> {
     let bytes = file.metadata().with_context(|| format!("cannot read `{}`", file.display()))?.len();
     Ok(manifest::Input {
         role: "text".to_owned(),
@@ -247,14 +284,14 @@ fn cut(mut text: String, bytes_left: &mut u64) -> String {
     text
 }
 
-fn whole(shards: &Shards) -> Result<Part> {
+pub(crate) fn whole(shards: &Shards) -> Result<Part> {
     let input =
         Input { path: std::path::absolute(shards.path())?, hash: shards.hash(), tokens: None };
     Ok(Part { input, n_tokens: shards.n_tokens() })
 }
 
 /// Keeps the end of the text for validation, whether it is one long document or many.
-fn split(shards: &Shards, fraction: f64) -> Result<(Part, Part)> {
+pub(crate) fn split(shards: &Shards, fraction: f64) -> Result<(Part, Part)> {
     let all = whole(shards)?;
     let border = (all.n_tokens as f64 * (1.0 - fraction)) as u64;
     let part = |first: u64, end: u64| Part {

@@ -58,6 +58,7 @@ impl Rate {
         let width = match &cell.task {
             Task::TrainLm(task) => task.model.d_model as f64,
             Task::TrainStack(task) => task.model.d_model as f64,
+            Task::TrainMixture(task) => task.model.d_model as f64,
             _ => ASSUMED_AT_WIDTH,
         };
         match self.n_cells {

@@ -268,7 +268,7 @@ fn result(
     Ok(CellResult { row, members, ..CellResult::default() })
 }
 
-fn in_a_word(outcome: &Outcome) -> &'static str {
+pub(crate) fn in_a_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Finished { .. } => "finished",
         Outcome::Diverged { .. } => "diverged",
@@ -278,7 +278,7 @@ fn in_a_word(outcome: &Outcome) -> &'static str {
 }
 
 /// What a manifest calls the cell: finished if any member is.
-fn of_all(outcomes: &[Outcome]) -> &'static str {
+pub(crate) fn of_all(outcomes: &[Outcome]) -> &'static str {
     let finished = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Finished { .. }));
     finished.or(outcomes.first()).map_or("finished", in_a_word)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::cell::{Cell, CellResult, Task};
 use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
-use crate::{evaluate, external, store, train_lm, train_stack, unigram, update_size};
+use crate::{evaluate, external, multilingual, store, train_lm, train_stack, unigram, update_size};
 
 /// How a cell's code ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,8 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         Task::UpdateSize(task) => update_size::run(task, &context),
         Task::UnigramLoss(task) => unigram::run(task, &context),
         Task::External(task) => external::run(task, &context),
+        Task::TrainMixture(task) => multilingual::run_training(task, &context),
+        Task::FitMixture(task) => multilingual::run_fit(task, &context),
     };
     match end {
         Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),

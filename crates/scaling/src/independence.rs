@@ -48,6 +48,34 @@ pub fn independence(
     observations: &Observations,
     others: &[&str],
 ) -> Result<Independence> {
+    test(family, observations, others, |own| vec![own.iter().map(|p| p.ln()).collect()])
+}
+
+/// As [`independence`], where the own share takes a few values only: each of them has an effect of its own, so that the
+/// other shares do not get the credit for a loss that is no straight line in `ln p`.
+///
+/// # Errors
+/// As [`independence`]; [`Error::NotIdentified`] also where another share follows from the own one.
+pub fn independence_at_levels(
+    family: &str,
+    observations: &Observations,
+    others: &[&str],
+) -> Result<Independence> {
+    test(family, observations, others, |own| {
+        let mut levels = own.to_vec();
+        levels.sort_by(f64::total_cmp);
+        levels.dedup();
+        let is = |level: &f64| own.iter().map(|p| f64::from(u8::from(p == level))).collect();
+        levels.iter().skip(1).map(is).collect()
+    })
+}
+
+fn test(
+    family: &str,
+    observations: &Observations,
+    others: &[&str],
+    own_columns: impl Fn(&[f64]) -> Vec<Vec<f64>>,
+) -> Result<Independence> {
     observations.check()?;
     ensure(others.len() > 1, "others", "at least two shares", others.len())?;
     let own = input(observations, "p")?;
@@ -58,45 +86,50 @@ pub fn independence(
     let cells = Cells::new(observations);
     let y = cells.within(observations.target().iter().map(|loss| loss.ln()).collect());
     let ln_p = cells.within(own.iter().map(|p| p.ln()).collect());
-    let mut columns = vec![ln_p];
+    let mut columns: Vec<Vec<f64>> =
+        own_columns(own).into_iter().map(|column| cells.within(column)).collect();
+    let n_own = columns.len();
     for name in &others[..others.len() - 1] {
         columns.push(cells.within(input(observations, name)?.to_vec()));
     }
-    let (n, k) = (y.len(), columns.len() - 1);
+    let (n, k) = (y.len(), columns.len() - n_own);
     let fail =
         |reason: String| Error::not_identified(format!("independence of `{family}`"), reason);
-    let df2 = n.saturating_sub(cells.n + 1 + k);
+    let df2 = n.saturating_sub(cells.n + n_own + k);
     if df2 == 0 {
         return Err(fail(format!("{n} points in {} cells for {k} other shares", cells.n)));
     }
-    let still = columns.iter().position(|column| square(column) < 1e-18 * n as f64);
-    if let Some(index) = still {
-        let name = if index == 0 { "p" } else { others[index - 1] };
+    let never = |column: &Vec<f64>| square(column) < 1e-18 * n as f64;
+    let still = columns[n_own..].iter().position(never).map(|index| others[index]);
+    if let Some(name) = Some("p").filter(|_| never(&ln_p)).or(still) {
         return Err(fail(format!("`{name}` never changes within a cell")));
     }
     let weights = observations.weights().map_or_else(|| vec![1.; n], <[f64]>::to_vec);
     let all: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
-    let restricted = regress(&all[..1], &y, &weights);
+    let line = regress(&[&ln_p], &y, &weights);
+    let restricted = regress(&all[..n_own], &y, &weights);
     let full = regress(&all, &y, &weights);
-    let (Some((own_coefficients, rss_own)), Some((coefficients, rss_all))) = (restricted, full)
+    let (Some((line, _)), Some((_, rss_own)), Some((coefficients, rss_all))) =
+        (line, restricted, full)
     else {
-        return Err(fail("the other shares only ever moved together".into()));
+        let or = if n_own > 1 { ", or with the own one" } else { "" };
+        return Err(fail(format!("the other shares only ever moved together{or}")));
     };
     let f = ((rss_own - rss_all) / k as f64 / (rss_all / df2 as f64)).max(0.);
     let total: f64 = y.iter().zip(&weights).map(|(y, w)| w * y * y).sum();
     let strongest =
-        (1..=k).max_by(|&i, &j| coefficients[i].abs().total_cmp(&coefficients[j].abs()));
+        (n_own..n_own + k).max_by(|&i, &j| coefficients[i].abs().total_cmp(&coefficients[j].abs()));
     Ok(Independence {
         family: family.to_owned(),
         n_points: n,
         n_cells: cells.n,
-        gamma: -own_coefficients[0],
+        gamma: -line[0],
         r2_own: 1. - rss_own / total,
         r2_all: 1. - rss_all / total,
         f,
         df: [k, df2],
         p_value: f_tail(f, k as f64, df2 as f64),
-        strongest: strongest.map(|i| (others[i - 1].to_owned(), coefficients[i])),
+        strongest: strongest.map(|i| (others[i - n_own].to_owned(), coefficients[i])),
     })
 }
 

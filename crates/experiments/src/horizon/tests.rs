@@ -142,6 +142,7 @@ fn prepared() -> Prepared {
         train: part("train", 3_000_000),
         validation: part("validation", 100_000),
         sources: Vec::new(),
+        groups: Vec::new(),
     }
 }
 

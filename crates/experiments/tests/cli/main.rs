@@ -12,6 +12,7 @@ mod documents;
 mod horizon;
 mod magneto;
 mod mistakes;
+mod multilingual;
 mod program;
 mod recovery;
 mod resume;

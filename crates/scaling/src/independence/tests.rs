@@ -99,3 +99,65 @@ fn holm_orders_and_scales() {
         assert!((a - e).abs() < 1e-12, "{adjusted:?}");
     }
 }
+
+/// Every family at every level beside every level of every other, in `cells` cells of `blocks` blocks; the loss of the
+/// first is bent in `ln p`, and falls with share `b` by `tau`.
+fn levels(blocks: usize, cells: usize, bend: f64, tau: f64, seed: u64) -> Observations {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
+    let shares = [0.45, 0.25, 0.15, 0.1, 0.05];
+    let mut columns = vec![vec![]; 5];
+    let (mut loss, mut cell) = (vec![], vec![]);
+    for (block, at) in (1..=blocks).flat_map(|block| (0..cells).map(move |at| (block, at))) {
+        for shift in 0..5 {
+            let p: Vec<f64> = (0..5).map(|i| shares[(block * i + shift) % 5]).collect();
+            let noise: f64 = (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.;
+            let level = 1. - 0.1 * (at + block) as f64;
+            let own = -0.1 * p[0].ln() + bend * p[0].ln().powi(2);
+            loss.push((level + own - tau * p[1] + 0.003 * noise).exp());
+            cell.push(10 * block + at);
+            columns.iter_mut().zip(p).for_each(|(column, p)| column.push(p));
+        }
+    }
+    let mut observations = Observations::new("loss", loss).with_input("p", columns[0].clone());
+    for (name, column) in OTHERS.iter().zip(&columns[1..]) {
+        observations = observations.with_input(name, column.clone());
+    }
+    observations.with_clusters(cell)
+}
+
+#[test]
+fn a_bend_in_the_own_share_is_not_laid_to_the_others_at_levels() {
+    let bent = |seed| levels(4, 3, 0.03, 0., seed);
+    let p: Vec<f64> = (0..400)
+        .map(|seed| independence_at_levels("a", &bent(seed), &OTHERS).unwrap().p_value)
+        .collect();
+    for level in [0.05, 0.2, 0.5, 0.9] {
+        let below = p.iter().filter(|p| **p < level).count() as f64 / p.len() as f64;
+        // Four standard errors of a share of 400.
+        assert!(
+            (below - level).abs() < 4. * (level * (1. - level) / 400_f64).sqrt(),
+            "{below} {level}"
+        );
+    }
+}
+
+#[test]
+fn levels_find_a_planted_transfer_and_count_their_own_freedom() {
+    let runs = levels(4, 3, 0.03, 0.03, 2);
+    let found = independence_at_levels("a", &runs, &OTHERS).unwrap();
+    assert_eq!((found.n_points, found.n_cells, found.df), (60, 12, [3, 60 - 12 - 4 - 3]));
+    assert!(found.p_value < 1e-3, "{found:?}");
+    assert_eq!(found.strongest.as_ref().unwrap().0, "b");
+    // To a straight line the bend is noise, in which the transfer drowns.
+    let line = independence("a", &runs, &OTHERS).unwrap();
+    assert!(line.p_value > 100. * found.p_value, "{line:?}");
+}
+
+#[test]
+fn with_one_companion_a_level_nothing_can_be_told_apart() {
+    let error = independence_at_levels("a", &levels(1, 4, 0., 0., 3), &OTHERS).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "independence of `a` is not identified: the other shares only ever moved together, or with the own one"
+    );
+}
