@@ -153,45 +153,55 @@ fn a_run_is_resumed_with_its_own_configuration_or_not_at_all() {
     assert_eq!(place.only_run("quickstart"), run);
 }
 
-/// Harms a finished training cell, takes its mark away, and looks at how it is computed again.
+/// Harms a training that was stopped, and looks at how it goes on; `harm` returns what is to be said of it.
 #[track_caller]
-fn check_that_it_mends(harm: impl Fn(&Path), expected: &str) {
+fn check_that_it_mends(harm: impl Fn(&Path) -> String) {
+    let settings = ["--set", "training.steps=300", "--set", "training.checkpoint_every=10"];
+    let arguments = smoke(&settings);
     let (sound, place) = (Place::new(), Place::new());
-    sound.succeed(SMOKE);
-    place.succeed(SMOKE);
-    let cell = place.trainings().remove(0);
-    fs::remove_file(cell.join("DONE")).unwrap();
-    harm(&cell);
-    let said = said(&place, SMOKE);
+    sound.succeed(&arguments);
+    let child = place.start(&[&arguments[..], &["--jobs", "1"]].concat());
+    wait_until("a checkpoint", || training_has(&place, "checkpoints/step-20"));
+    signal(&child, "INT");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let cell = place.trainings().into_iter().find(|cell| cell.join("checkpoints").exists());
+    let cell = cell.expect("a training was stopped");
+    let expected = harm(&cell);
+    let said = said(&place, &arguments);
     let note = said
         .lines()
         .find(|line| line.starts_with("note   train "))
         .unwrap_or_else(|| panic!("{said}"));
-    assert!(note.contains(expected), "{note}");
+    assert!(note.contains(&expected), "{note}");
     let log = fs::read_to_string(runs(&place).last().unwrap().join("log.txt")).unwrap();
     assert!(log.contains(note), "{log}");
-    let metrics = |place: &Place| place.trainings().remove(0).join("metrics.jsonl");
-    let difference = compare_metrics(&metrics(&place), &metrics(&sound)).unwrap();
+    let whole = sound.path().join("runs/cells").join(cell.file_name().unwrap());
+    let metrics = |cell: &Path| cell.join("metrics.jsonl");
+    let difference = compare_metrics(&metrics(&cell), &metrics(&whole)).unwrap();
     assert!(difference.is_none(), "{}", difference.unwrap());
 }
 
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_told_of() {
-    let cut = |cell: &Path| {
-        let newest = cell.join("checkpoints/step-20/model.safetensors");
-        File::options().write(true).open(newest).unwrap().set_len(100).unwrap();
-    };
-    check_that_it_mends(cut, "step-20");
+    check_that_it_mends(|cell| {
+        let step = |path: &PathBuf| -> Option<u64> {
+            path.file_name()?.to_str()?.strip_prefix("step-")?.parse().ok()
+        };
+        let newest = children(&cell.join("checkpoints")).into_iter().max_by_key(step).unwrap();
+        let weights = File::options().write(true).open(newest.join("model.safetensors"));
+        weights.unwrap().set_len(100).unwrap();
+        format!("step-{}", step(&newest).unwrap())
+    });
 }
 
 #[test]
 fn metrics_that_were_cut_short_do_not_make_a_cell_fail_for_ever() {
-    let cut = |cell: &Path| {
+    check_that_it_mends(|cell| {
         let metrics = cell.join("metrics.jsonl");
         let half = fs::metadata(&metrics).unwrap().len() / 2;
         File::options().write(true).open(metrics).unwrap().set_len(half).unwrap();
-    };
-    check_that_it_mends(cut, "`metrics.jsonl` has ");
+        "`metrics.jsonl` has ".to_owned()
+    });
 }
 
 #[cfg(target_os = "linux")]
