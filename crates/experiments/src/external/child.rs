@@ -47,10 +47,13 @@ impl Child {
         Ok(Self { child, is_over: false })
     }
 
-    /// Its exit status, if it has ended.
+    /// Its exit status, if it has ended; what it started and left behind is killed then.
     pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.child.try_wait().context("the command was lost")?;
-        self.is_over |= status.is_some();
+        if status.is_some() && !self.is_over {
+            self.signal(Signal::Kill);
+            self.is_over = true;
+        }
         Ok(status)
     }
 

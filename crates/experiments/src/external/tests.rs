@@ -158,12 +158,23 @@ fn a_command_that_fails_is_told_with_its_status_and_last_words() {
 
 #[test]
 fn a_command_that_takes_too_long_is_ended_with_what_it_started() {
-    let slow = External { timeout_secs: 0.3, ..task("sleep 77 & echo $! > \"$2/pid\"; wait") };
+    let slow = External { timeout_secs: 1.5, ..task("sleep 77 & echo $! > \"$2/pid\"; wait") };
     let (result, dir) = compute(&slow, &AtomicBool::new(false));
     let error = format!("{:#}", result.unwrap_err());
-    assert!(error.contains("stopped after 0.3 seconds, external.timeout_secs"), "{error}");
+    assert!(error.contains("stopped after 1.5 seconds, external.timeout_secs"), "{error}");
     let pid = fs::read_to_string(dir.path().join("out/pid")).unwrap();
     assert!(!is_alive(pid.trim()), "the sleep goes on");
+}
+
+#[test]
+fn what_a_command_leaves_behind_is_ended_however_it_ends() {
+    for status in [0, 3] {
+        let leaves = task(&format!("sleep 77 & echo $! > \"$2/pid\"; exit {status}"));
+        let (result, dir) = compute(&leaves, &AtomicBool::new(false));
+        assert!(result.is_err()); // without metrics also where it ends well
+        let pid = fs::read_to_string(dir.path().join("out/pid")).unwrap();
+        assert!(!pid.trim().is_empty() && !is_alive(pid.trim()), "the sleep goes on");
+    }
 }
 
 #[test]
@@ -175,7 +186,7 @@ fn a_command_that_does_not_listen_is_killed_when_the_run_stops() {
     let work = Work { dir: dir.path(), cell: &cell, stop: &stop };
     let end = std::thread::scope(|scope| {
         scope.spawn(|| {
-            while !dir.path().join("out/pid").exists() {
+            while fs::read_to_string(dir.path().join("out/pid")).unwrap_or_default().is_empty() {
                 std::thread::sleep(Duration::from_millis(10));
             }
             stop.store(true, Ordering::Relaxed);
