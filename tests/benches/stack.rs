@@ -45,19 +45,26 @@ struct Program {
     /// 0: one model by itself.
     depth: usize,
     op_by_op: bool,
+    /// Products in bf16.
+    narrow: bool,
 }
 
 impl Program {
     fn line(&self) -> String {
-        let &Self { d_model, n_layers, batch_size, depth, op_by_op } = self;
-        format!("{d_model} {n_layers} {batch_size} {depth} {}", u8::from(op_by_op))
+        let &Self { d_model, n_layers, batch_size, depth, op_by_op, narrow } = self;
+        let [op_by_op, narrow] = [op_by_op, narrow].map(u8::from);
+        format!("{d_model} {n_layers} {batch_size} {depth} {op_by_op} {narrow}")
     }
 
     fn parse(line: &str) -> Self {
         let numbers: Vec<i64> = line.split(' ').map(|number| number.parse().unwrap()).collect();
-        let [d_model, n_layers, batch_size, depth, op_by_op] = numbers[..] else { unreachable!() };
-        let (batch_size, depth) = (batch_size as usize, depth as usize);
-        Self { d_model, n_layers, batch_size, depth, op_by_op: op_by_op == 1 }
+        let [d_model, n_layers, batch_size, depth, flags @ ..] = &numbers[..] else {
+            unreachable!()
+        };
+        let (d_model, n_layers) = (*d_model, *n_layers);
+        let (batch_size, depth) = (*batch_size as usize, *depth as usize);
+        let (op_by_op, narrow) = (flags[0] == 1, flags[1] == 1);
+        Self { d_model, n_layers, batch_size, depth, op_by_op, narrow }
     }
 
     fn config(&self) -> DecoderConfig {
@@ -77,6 +84,7 @@ impl Program {
         let training: TrainConfig = serde_json::from_value(serde_json::json!({
             "seq_len": SEQ_LEN, "batch_size": self.batch_size, "micro_batch_size": self.batch_size,
             "steps": 1_000_000, "optimiser": {"lr": 1e-3}, "clip_norm": 1.0,
+            "precision": if self.narrow { "bf16" } else { "f32" },
         }))
         .unwrap();
         let new = |seed| {
@@ -216,14 +224,20 @@ fn main() {
     println!(
         "model-tokens a second of {WORKERS} workers of one thread, {SEQ_LEN} tokens a sequence"
     );
-    println!("stacks with fused blocks; the last column goes op by op\n");
-    print!("{:>10} {:>7} {:>10} {:>10}", "parameters", "tokens", "op by op", "fused");
-    DEPTHS.iter().for_each(|depth| print!(" {:>9}", format!("stack {depth}")));
-    println!(" {:>12}  best / op by op  best / fused  pays from", "stack 8 ops");
-    for (d_model, n_layers) in SIZES {
-        for batch_size in BATCHES {
-            let single = Program { d_model, n_layers, batch_size, depth: 0, op_by_op: true };
-            row(single, &mut workers);
+    println!("stacks with fused blocks; the last column goes op by op");
+    for narrow in [false, true] {
+        let precision = if narrow { "bf16" } else { "f32" };
+        print!("\n{precision:<10} {:>7} {:>10} {:>10}", "", "one by one", "");
+        print!("\n{:>10} {:>7} {:>10} {:>10}", "parameters", "tokens", "op by op", "fused");
+        DEPTHS.iter().for_each(|depth| print!(" {:>9}", format!("stack {depth}")));
+        println!(" {:>12}  best / op by op  best / fused  pays from", "stack 8 ops");
+        for (d_model, n_layers) in SIZES {
+            for batch_size in BATCHES {
+                let depth = 0;
+                let single =
+                    Program { d_model, n_layers, batch_size, depth, op_by_op: true, narrow };
+                row(single, &mut workers);
+            }
         }
     }
     workers.into_iter().for_each(Worker::stop);
