@@ -176,6 +176,31 @@ fn one_group_does_not_see_the_nan_of_another() {
     assert!(floats(&y.get(0)).iter().all(|x| x.is_finite()));
 }
 
+/// Four groups of one parameter and two of another would be read beyond the end of the smaller.
+#[test]
+fn parameters_of_one_call_have_the_same_groups() {
+    let (x, four, two) = (randn(&[4, 6], 1), randn(&[4, 6], 2), randn(&[2, 6], 3));
+    let (y, stats) = (x.zeros_like(), x.zeros_like().narrow(1, 0, 2));
+    let mixed = NormParams { kind: NormType::Layer, weight: &four, bias: Some(&two), eps: 1e-5 };
+    let message = norm_into(&x, &mixed, &y, &stats).unwrap_err().to_string();
+    let want =
+        "bias of the norm must have shape [6] or [4, 6], as the other parameters, got [2, 6]";
+    assert_eq!(message, want);
+    // Nor are sums of more groups filled in part; one sum for all groups is.
+    let one = randn(&[6], 4);
+    let params = |weight| NormParams { kind: NormType::Layer, weight, bias: None, eps: 1e-5 };
+    let sums = |d_weight| NormSums { d_weight, d_bias: None };
+    let run = |params: &NormParams<'_>, sums: &NormSums<'_>| {
+        norm_backward_into(&x, &x, &stats, params, None, &y, sums)
+    };
+    let message = run(&params(&one), &sums(&four)).unwrap_err().to_string();
+    assert!(
+        message.starts_with("d_weight of the norm must have shape [6], as the other"),
+        "{message}"
+    );
+    run(&params(&four), &sums(&one)).unwrap();
+}
+
 #[test]
 fn arguments_that_do_not_fit_are_named() {
     let (x, weight) = (randn(&[4, 6], 1), randn(&[6], 2));
