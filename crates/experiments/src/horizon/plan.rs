@@ -22,8 +22,8 @@ use crate::plan::{LIBTORCH_BYTES, PlannedCell, counted, quantity};
 use crate::report_parts::list;
 use crate::train_stack::{LearningRate, StackMember, TrainStack, cost};
 
-/// Seeds whose predicted and carried trainings are one stack: `--seeds` that is a multiple of it finds the stacks of a
-/// smaller one again.
+/// Seeds whose predicted and carried trainings are one stack, so that two workers share them. Their rates come from the
+/// sweep of all seeds: with more seeds they are other rates, and these stacks are trained anew.
 const SEEDS_A_STACK: usize = 2;
 
 /// What others need first, its longest before its shortest; the short trainings of further arms last, so that no core
