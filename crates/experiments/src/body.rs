@@ -39,7 +39,7 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
         "magneto-stability" => Ok(&["arms", "grid", "update"]),
         "lr-horizon" => Ok(&["arms", "horizons", "sweep", "external"]),
         "multilingual-mixture" => {
-            Ok(&["arms", "families", "mixing", "design", "check", "transfer"])
+            Ok(&["arms", "families", "mixing", "design", "checks", "transfer"])
         }
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
@@ -133,6 +133,16 @@ impl Body {
             Self::MultilingualMixture(body) => {
                 multilingual::reconsider(body, claim, curves, judgement)
             }
+        }
+    }
+
+    /// What a claim rests on if not on seeds: how many there are, and what one is called.
+    pub(crate) fn replicates(&self, claim: &Claim) -> Option<(usize, &'static str)> {
+        match self {
+            Self::MultilingualMixture(body) => {
+                Some((multilingual::n_mixtures(body, claim)?, "mixture"))
+            }
+            _ => None,
         }
     }
 

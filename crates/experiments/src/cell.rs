@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::external::External;
-use crate::multilingual::{FitMixture, TrainMixture};
+use crate::multilingual::{AssessMixture, FitMixture, TrainMixture};
 use crate::train_lm::TrainLm;
 use crate::train_stack::TrainStack;
 use crate::unigram::UnigramLoss;
@@ -58,6 +58,8 @@ pub enum Task {
     TrainMixture(TrainMixture),
     /// Fits laws of mixtures to trained models, and finds the best mixture.
     FitMixture(FitMixture),
+    /// Finds out how far such laws are to be trusted.
+    AssessMixture(AssessMixture),
 }
 
 impl Task {
@@ -71,7 +73,8 @@ impl Task {
             Self::EvaluateLm(_) => ("evaluate-lm", 1),
             Self::External(_) => ("external", 1),
             Self::TrainMixture(_) => ("train-mixture", 1),
-            Self::FitMixture(_) => ("fit-mixture", 1),
+            Self::FitMixture(_) => ("fit-mixture", 2),
+            Self::AssessMixture(_) => ("assess-mixture", 1),
         }
     }
 }

@@ -6,21 +6,27 @@
 //! and the best mixture, with intervals. A larger model is then trained with that mixture, with the best one that its own
 //! size shows, and with those that people use without a law, all compared on one weighted objective.
 //!
-//! A seed is one block of mixtures (`mixtures.rs`): the design grows with the seeds, and its laws are fitted to all of
-//! them. An arm of the configuration is a size of model.
+//! The design has blocks of mixtures (`mixtures.rs`); a seed is one training of every mixture that is compared, and of the
+//! models that laws are held against, so that more seeds change no law. An arm of the configuration is a size of model.
 
+mod assess;
+mod companions;
 mod data;
 mod fit;
+mod laws;
 mod mixtures;
 mod place;
 mod plan;
+mod predictions;
 mod report;
 mod rows;
 mod train;
 mod verdicts;
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail, ensure};
-use forerun_arch::DecoderConfig;
+use forerun_arch::{DecoderConfig, n_non_embedding_params};
 use forerun_scaling::Objective;
 use forerun_scaling::mixture::Weighing;
 use forerun_train::TrainConfig;
@@ -28,13 +34,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
 
+pub(crate) use assess::AssessMixture;
 pub(crate) use data::prepare;
 pub(crate) use fit::FitMixture;
 pub(crate) use plan::cells;
 pub(crate) use report::{recommendation, report};
 pub(crate) use train::TrainMixture;
-pub(crate) use verdicts::{derived, reconsider};
+pub(crate) use verdicts::{derived, n_mixtures, reconsider};
 
+pub(crate) use assess::run as run_assessment;
 pub(crate) use fit::run as run_fit;
 pub(crate) use train::run as run_training;
 
@@ -51,7 +59,7 @@ pub struct MixtureConfig {
     /// The small models that laws are fitted to.
     pub design: DesignConfig,
     /// Small models that no law has seen.
-    pub check: CheckConfig,
+    pub checks: Vec<CheckConfig>,
     /// The larger models.
     pub transfer: TransferConfig,
 }
@@ -78,9 +86,12 @@ pub struct FamilyConfig {
     pub name: String,
     /// How a report calls it.
     pub label: String,
-    /// Its languages, for the report.
+    /// Characters of each of its languages in the embedded text, for the report.
     #[serde(default)]
-    pub languages: Vec<String>,
+    pub languages: BTreeMap<String, u64>,
+    /// The same by where the text comes from.
+    #[serde(default)]
+    pub sources: BTreeMap<String, u64>,
     /// Weight of its loss in the objective.
     #[serde(default = "one")]
     pub weight: f64,
@@ -110,7 +121,7 @@ pub struct MixingConfig {
     pub held_out_tokens: u64,
 }
 
-/// Small models: every size and horizon with every mixture of a seed's block.
+/// Small models: every size and horizon with every mixture of every block.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesignConfig {
@@ -120,12 +131,18 @@ pub struct DesignConfig {
     pub tokens: Vec<u64>,
     /// Shares that every family takes in turn, as many as there are families, positive and 1 in sum.
     pub levels: Vec<f64>,
+    /// Blocks of mixtures, here and at the larger size.
+    pub blocks: u64,
 }
 
 /// A size, a horizon and shares that the design does not have together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckConfig {
+    /// Short and stable, `longer`.
+    pub name: String,
+    /// How a report calls what it has that the design has not, `a horizon twice the longest`.
+    pub label: String,
     /// Name of the size.
     pub arm: String,
     /// The horizon, tokens.
@@ -151,7 +168,7 @@ impl MixtureConfig {
     pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
         self.validate_families()?;
         self.validate_mixing()?;
-        let Self { design, check, transfer, .. } = self;
+        let Self { design, transfer, .. } = self;
         ensure!(!design.arms.is_empty(), "design.arms is empty");
         let ascending = design.tokens.is_sorted_by(|a, b| a < b);
         ensure!(
@@ -168,10 +185,10 @@ impl MixtureConfig {
                 self.validate_training("design", name, tokens)?;
             }
         }
-        self.validate_training("check", &check.arm, check.tokens)?;
         self.validate_training("transfer", &transfer.arm, transfer.tokens)?;
         self.validate_levels("design.levels", &design.levels)?;
-        self.validate_levels("check.levels", &check.levels)?;
+        ensure!(design.blocks > 0, "design.blocks must be positive, got 0");
+        self.validate_checks()?;
         ensure!(
             transfer.exponent.is_finite(),
             "transfer.exponent must be finite, got {}",
@@ -183,6 +200,21 @@ impl MixtureConfig {
             }
         }
         self.validate_arms()
+    }
+
+    fn validate_checks(&self) -> Result<()> {
+        for (index, check) in self.checks.iter().enumerate() {
+            let CheckConfig { name, arm, tokens, levels, .. } = check;
+            check_name("a check", name)?;
+            self.validate_training(&format!("checks.{name}"), arm, *tokens)?;
+            self.validate_levels(&format!("checks.{name}.levels"), levels)?;
+            // Results are known by size and horizon.
+            let same = |other: &&CheckConfig| (&other.arm, other.tokens) == (arm, *tokens);
+            if let Some(other) = self.checks[..index].iter().find(same) {
+                bail!("checks.{name} has the size and the horizon of checks.{}", other.name);
+            }
+        }
+        Ok(())
     }
 
     fn validate_arms(&self) -> Result<()> {
@@ -266,6 +298,17 @@ impl Arm {
         let TrainConfig { batch_size, seq_len, .. } = self.training;
         let batch = batch_size as f64 * seq_len as f64;
         TrainConfig { steps: (tokens as f64 / batch).round() as u64, ..self.training.clone() }
+    }
+
+    /// The tokens of a horizon in whole updates.
+    fn n_tokens(&self, tokens: u64) -> f64 {
+        let training = self.training(tokens);
+        training.steps as f64 * training.batch_size as f64 * training.seq_len as f64
+    }
+
+    /// Non-embedding parameters.
+    fn n_params(&self) -> f64 {
+        n_non_embedding_params(&self.model) as f64
     }
 }
 

@@ -187,17 +187,27 @@ fn claims(experiment: &Experiment) -> Result<String> {
     for claim in &experiment.claims {
         text.push_str(&wrapped("  ", "    ", &format!("{}: {}", claim.name, claim.statement)));
         text.push_str(&wrapped("    rule: ", "    ", &rule_in_words(&claim.rule)));
-        let n_seeds = usize::try_from(experiment.seeds).unwrap_or(usize::MAX);
-        let effect = match detectable_effect(&claim.rule, n_seeds, claim.seed_sd)? {
-            Some(effect) => format!("{effect:.3} (at a noise of {} between seeds)", claim.seed_sd),
+        let seeds = (usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "seed");
+        let (n, noun) = experiment.body.replicates(claim).unwrap_or(seeds);
+        let effect = match detectable_effect(&claim.rule, n, claim.seed_sd)? {
+            Some(effect) => {
+                let effect = significant(effect);
+                format!("{effect} (at a noise of {} between {noun}s)", claim.seed_sd)
+            }
             None => format!(
                 "unpowered with {}; the verdict will be `inconclusive`",
-                counted(experiment.seeds, "seed")
+                counted(n as u64, noun)
             ),
         };
         text.push_str(&wrapped("    smallest effect it can detect: ", "    ", &effect));
     }
     Ok(text)
+}
+
+/// Three decimals, or as many as two digits of a small number take.
+fn significant(effect: f64) -> String {
+    let digits = (1.0 - effect.abs().log10().floor()).clamp(3.0, 9.0);
+    format!("{effect:.*}", digits as usize)
 }
 
 /// The median speed of those training cells in `store` that ran on a machine like the plan's, on models of about the

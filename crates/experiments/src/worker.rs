@@ -92,6 +92,7 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         Task::External(task) => external::run(task, &context),
         Task::TrainMixture(task) => multilingual::run_training(task, &context),
         Task::FitMixture(task) => multilingual::run_fit(task, &context),
+        Task::AssessMixture(task) => multilingual::run_assessment(task, &context),
     };
     match end {
         Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),

@@ -1,21 +1,25 @@
-//! The cells of a mixture experiment: stacks of small models on the mixtures of each seed's block, the same at the larger
-//! size, two fits, the larger models on the mixtures that are compared, and small models that no fit has seen.
+//! The cells of a mixture experiment: stacks of small models on the mixtures of each block, the same at the larger size,
+//! two fits, the larger models on the mixtures that are compared, small models that no fit has seen, and what fits are
+//! worth.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
-use forerun_arch::n_non_embedding_params;
 use forerun_runs::seed::Seed;
 use forerun_scaling::mixture::{temperature, uniform};
 use serde_json::{Value, json};
 
+use super::assess::AssessMixture;
 use super::data::inputs;
-use super::fit::{FitMixture, FittedFamily, FittedScale};
+use super::fit::FitMixture;
+use super::laws::{Fitted, FittedFamily, FittedScale};
 use super::mixtures::block;
 use super::place::{Place, Stage};
 use super::train::{MixtureMember, Shares, TrainMixture};
-use super::verdicts::{COMPARED, OWN, PROPORTIONAL, TEMPERATURE, TRANSFERRED, UNIFORM};
-use super::{Arm, MixtureConfig};
+use super::verdicts::{
+    COMPARED, LAW, OWN, OWN_LAW, PROPORTIONAL, TEMPERATURE, TRANSFERRED, UNIFORM,
+};
+use super::{Arm, CheckConfig, MixtureConfig};
 use crate::cell::{Cell, Cost, Machine, Task};
 use crate::config::Experiment;
 use crate::data::{Group, Prepared};
@@ -29,24 +33,37 @@ pub(crate) fn cells(
     data: &Prepared,
 ) -> Result<Vec<PlannedCell>> {
     let layout = Layout::new(experiment, body, data)?;
-    let own = layout.blocks(Stage::Own, &body.transfer.arm, body.transfer.tokens)?;
-    let mut design = Vec::new();
-    for &tokens in body.design.tokens.iter().rev() {
-        for arm in body.design.arms.iter().rev() {
-            design.extend(layout.blocks(Stage::Design, arm, tokens)?);
+    let MixtureConfig { design, checks, transfer, .. } = body;
+    let blocks = |stage: Stage, arm: &str, tokens: u64| {
+        layout.stacks(stage, arm, tokens, &design.levels, design.blocks)
+    };
+    let own = blocks(Stage::Own, &transfer.arm, transfer.tokens)?;
+    let mut small = Vec::new();
+    for &tokens in design.tokens.iter().rev() {
+        for arm in design.arms.iter().rev() {
+            small.extend(blocks(Stage::Design, arm, tokens)?);
         }
     }
-    let fits = [
-        layout.fit(FittedScale::Many, "small models", &design)?,
-        layout.fit(FittedScale::One, "the larger size", &own)?,
+    let laws = [
+        (FittedScale::Many, "small models", small.as_slice()),
+        (FittedScale::One, "the larger size", own.as_slice()),
     ];
-    let needs: Vec<String> = fits.iter().map(|fit| fit.key.clone()).collect();
-    let mut transfer = Vec::new();
-    for seed in 0..experiment.seeds {
-        transfer.push(PlannedCell::new(layout.transfer(seed, needs.clone())?));
+    let (mut fits, mut assessments) = (Vec::new(), Vec::new());
+    for (scale, of, trained) in laws {
+        let fitted = layout.fitted(scale)?;
+        fits.push(layout.fit(fitted.clone(), of, trained));
+        assessments.push(layout.assessment(fitted, of, trained));
     }
-    let check = layout.blocks(Stage::Check, &body.check.arm, body.check.tokens)?;
-    Ok([own, design, fits.into(), transfer, check].concat())
+    let needs: Vec<String> = fits.iter().map(|fit| fit.key.clone()).collect();
+    let mut larger = Vec::new();
+    for seed in 0..experiment.seeds {
+        larger.push(PlannedCell::new(layout.transfer(seed, needs.clone())?));
+    }
+    let mut held_out = Vec::new();
+    for CheckConfig { arm, tokens, levels, .. } in checks {
+        held_out.extend(layout.stacks(Stage::Check, arm, *tokens, levels, experiment.seeds)?);
+    }
+    Ok([own, small, fits, larger, held_out, assessments].concat())
 }
 
 struct Layout<'a> {
@@ -78,23 +95,26 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
-    /// One stack for each seed: a block of mixtures.
-    fn blocks(&self, stage: Stage, arm: &str, tokens: u64) -> Result<Vec<PlannedCell>> {
+    /// Stacks of a block of mixtures each.
+    fn stacks(
+        &self,
+        stage: Stage,
+        arm: &str,
+        tokens: u64,
+        levels: &[f64],
+        n_blocks: u64,
+    ) -> Result<Vec<PlannedCell>> {
         let arm = self.arm(arm)?;
-        let levels = match stage {
-            Stage::Check => &self.body.check.levels,
-            _ => &self.body.design.levels,
-        };
         let most = levels.iter().copied().fold(0.0, f64::max);
         self.ensure_lasts(&vec![most; self.data.groups.len()], tokens, stage.name())?;
-        let cell = |seed: u64| {
+        let cell = |number: u64| {
             let name = |index: usize| index.to_string();
-            let mixtures = block(levels, seed).into_iter().enumerate();
+            let mixtures = block(levels, number).into_iter().enumerate();
             let mixtures =
                 mixtures.map(|(index, shares)| (name(index), Shares::Fixed { shares })).collect();
-            PlannedCell::new(self.training(stage, arm, tokens, seed, mixtures, Vec::new()))
+            PlannedCell::new(self.training(stage, arm, tokens, number, mixtures, Vec::new()))
         };
-        Ok((0..self.experiment.seeds).map(cell).collect())
+        Ok((0..n_blocks).map(cell).collect())
     }
 
     /// One stack: the larger model on every mixture that is compared.
@@ -155,7 +175,11 @@ impl<'a> Layout<'a> {
             characters_per_token: groups.iter().map(|group| group.characters_per_token).collect(),
             members,
         };
-        let label = format!("{}, {}, {tokens} tokens, seed {seed}", stage.name(), arm.label);
+        let number = match stage {
+            Stage::Design | Stage::Own => "block",
+            Stage::Check | Stage::Transfer => "seed",
+        };
+        let label = format!("{}, {}, {tokens} tokens, {number} {seed}", stage.name(), arm.label);
         let step = [("step", json!(stage.name())), ("size", json!(arm.name))];
         let cell = self.cell(Task::TrainMixture(task), label, &step, seed, cost);
         Cell { inputs: inputs(groups), needs, members: tags, ..cell }
@@ -169,7 +193,7 @@ impl<'a> Layout<'a> {
         Cost { flops: trained.flops * (1.0 + more), ..trained }
     }
 
-    fn fit(&self, scale: FittedScale, of: &str, trained: &[PlannedCell]) -> Result<PlannedCell> {
+    fn fitted(&self, scale: FittedScale) -> Result<Fitted> {
         let Self { body, data, .. } = self;
         let family = |(family, group): (&super::FamilyConfig, &Group)| FittedFamily {
             name: family.name.clone(),
@@ -177,28 +201,47 @@ impl<'a> Layout<'a> {
             cap: epochs_left(group, body.mixing.max_epochs, body.transfer.tokens).min(1.0),
         };
         let larger = self.arm(&body.transfer.arm)?;
-        let training = larger.training(body.transfer.tokens);
-        let task = FitMixture {
+        Ok(Fitted {
             families: body.families.iter().zip(&data.groups).map(family).collect(),
             scale,
             objective: body.mixing.objective,
             weighing: body.mixing.weighing,
-            at_params: n_non_embedding_params(&self.model(larger)) as f64,
-            at_tokens: training.steps as f64 * training.batch_size as f64 * training.seq_len as f64,
-            draws: body.mixing.draws,
-            seed: self.stream("fit"),
-        };
-        let cost =
-            Cost { memory_bytes: LIBTORCH_BYTES as u64, disk_bytes: 20_000, ..Cost::default() };
+            at_params: larger.n_params(),
+            at_tokens: larger.n_tokens(body.transfer.tokens),
+        })
+    }
+
+    fn fit(&self, fitted: Fitted, of: &str, trained: &[PlannedCell]) -> PlannedCell {
+        let scale = fitted.scale;
+        self.of_laws(Task::FitMixture(FitMixture { fitted }), scale, ("fit", "laws"), of, trained)
+    }
+
+    fn assessment(&self, fitted: Fitted, of: &str, trained: &[PlannedCell]) -> PlannedCell {
+        let scale = fitted.scale;
+        let (draws, seed) = (self.body.mixing.draws, self.stream("assess"));
+        let task = Task::AssessMixture(AssessMixture { fitted, draws, seed });
+        self.of_laws(task, scale, ("assess", "intervals and tests"), of, trained)
+    }
+
+    /// A cell that reads `trained`; `step` is its tag and how a person calls it.
+    fn of_laws(
+        &self,
+        task: Task,
+        scale: FittedScale,
+        (step, name): (&str, &str),
+        of: &str,
+        trained: &[PlannedCell],
+    ) -> PlannedCell {
         let arm = match scale {
-            FittedScale::Many => super::verdicts::LAW,
-            FittedScale::One => super::verdicts::OWN_LAW,
+            FittedScale::Many => LAW,
+            FittedScale::One => OWN_LAW,
         };
-        let tags = [("step", json!("fit")), ("arm", json!(arm))];
-        let label = format!("laws of {of}");
-        let cell = self.cell(Task::FitMixture(task), label, &tags, 0, cost);
+        let memory_bytes = LIBTORCH_BYTES as u64;
+        let cost = Cost { memory_bytes, disk_bytes: 20_000, ..Cost::default() };
+        let tags = [("step", json!(step)), ("arm", json!(arm))];
+        let cell = self.cell(task, format!("{name} of {of}"), &tags, 0, cost);
         let needs = trained.iter().map(|planned| planned.key.clone()).collect();
-        Ok(PlannedCell::new(Cell { needs, ..cell }))
+        PlannedCell::new(Cell { needs, ..cell })
     }
 
     /// Refuses shares at which a family's text would be read too often.

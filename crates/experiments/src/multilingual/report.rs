@@ -1,6 +1,8 @@
 //! The report of a mixture experiment: what was seen in plain words, verdicts, the mixtures, the laws and their tests,
 //! what was carried to the larger size.
 
+mod companions;
+mod errors;
 mod figures;
 mod findings;
 mod tables;
@@ -34,14 +36,14 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &MixtureConfig) -> Vec<Rec
             setting: format!("share of {}", family.label),
             value: json!(rounded(value)),
             unit: None,
-            interval: Some(RecommendedInterval {
+            interval: (low.is_finite() && high.is_finite()).then(|| RecommendedInterval {
                 low: rounded(low).min(rounded(value)),
                 high: rounded(high).max(rounded(value)),
                 confidence: CONFIDENCE,
             }),
             basis: format!(
                 "share of training tokens that minimises {}, by laws fitted to {} of {} to {} tokens; interval from {} \
-                 draws of a bootstrap over models",
+                 draws of a bootstrap over mixtures",
                 words::objective(body),
                 counted(found.n_models, "small model"),
                 words::tokens(body.design.tokens.first().copied().unwrap_or(0)),
@@ -84,11 +86,14 @@ pub(crate) fn report(outcome: &Outcome, body: &MixtureConfig) -> Result<Report> 
     heading(&mut blocks, "The laws");
     blocks.push(Block::Figure(figures::loss_by_share(&findings)));
     blocks.push(Block::Table(tables::laws(&findings)));
-    blocks.push(Block::Table(tables::errors(&findings)));
+    blocks.push(Block::Table(errors::by_set(&findings)));
+    blocks.push(Block::Table(errors::by_family(&findings)));
     blocks.push(Block::Figure(figures::held_out(&findings)));
     heading(&mut blocks, "Does a family's loss depend on its own share alone?");
-    blocks.push(Block::Paragraph(words::about_independence().to_owned()));
-    blocks.push(Block::Table(tables::independence(&findings)));
+    blocks.push(Block::Paragraph(words::about_effects().to_owned()));
+    blocks.push(Block::Table(companions::effects(&findings)));
+    blocks.push(Block::Paragraph(words::about_tests().to_owned()));
+    blocks.push(Block::Table(companions::tests(&findings)));
     heading(&mut blocks, "Beside the paper");
     blocks.push(Block::Table(tables::paper(&findings)));
     blocks.push(Block::Note(words::about_the_paper().to_owned()));

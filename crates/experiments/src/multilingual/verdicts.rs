@@ -1,22 +1,23 @@
 //! The numbers that claims are about, one a seed, and what their rules cannot see.
 
 use anyhow::Result;
+use forerun_runs::seed::Seed;
 use forerun_runs::stats;
-use forerun_runs::verdict::{Judgement, Verdict};
-use forerun_scaling::Observations;
-use forerun_scaling::law::{Design, Law, predict_all};
+use forerun_runs::verdict::{Judgement, Verdict, judge};
 use forerun_scaling::mixture::Weighing;
 
 use super::MixtureConfig;
-use super::fit::{FittedScale, others, share_input};
+use super::companions::Companions;
 use super::place::{Stage, Trained, trained};
+use super::predictions::{Predictions, Predictor};
 use crate::config::{Claim, Experiment};
 use crate::outcome::Curve;
+use crate::plan::counted;
 
 /// The fit to small models, and the law that it found.
 pub(super) const LAW: &str = "law";
-/// The same with the shares of the other families in it.
-pub(super) const LAW_WITH_OTHERS: &str = "law-with-others";
+/// What the shares of the others do to a family's loss.
+const COMPANIONS: &str = "companions";
 /// The fit to the larger size alone.
 pub(super) const OWN_LAW: &str = "own-law";
 pub(super) const TRANSFERRED: &str = "transferred";
@@ -26,6 +27,8 @@ pub(super) const PROPORTIONAL: &str = "proportional";
 pub(super) const TEMPERATURE: &str = "temperature";
 /// Of the mixtures beside the transferred one that which the other seeds find best.
 const BEST_OTHER: &str = "best-other";
+/// The same beside the uniform one.
+const BEST_BUT_UNIFORM: &str = "best-but-uniform";
 
 /// The mixtures that are compared, and how a report calls them.
 pub(super) const COMPARED: [(&str, &str); 5] = [
@@ -36,27 +39,34 @@ pub(super) const COMPARED: [(&str, &str); 5] = [
     (TEMPERATURE, "temperature"),
 ];
 
-/// Mean relative error of a law on small models that it has not seen, per cent.
+/// Mean size of the relative error on small models that no law has seen, per cent.
 pub(super) const HELD_OUT: &str = "held-out-error";
-/// The same on the design of the larger size.
+/// The same on the larger models of the compared mixtures.
 pub(super) const LARGER: &str = "larger-size-error";
 /// The weighted objective of a mixture at the larger size.
 pub(super) const OBJECTIVE: &str = "objective";
+/// The strongest companion's effect, relative to that of the own share.
+pub(super) const RELATIVE: &str = "relative-effect";
+
+/// Level of the tests of independence, over all families together.
+pub(super) const LEVEL: f64 = 0.05;
 
 /// What claims may measure: arms, and the series of each.
-pub(super) const MEASURED: [(&str, &[&str]); 8] = [
+pub(super) const MEASURED: [(&str, &[&str]); 13] = [
     (LAW, &[HELD_OUT, LARGER]),
-    (LAW_WITH_OTHERS, &[HELD_OUT, LARGER]),
+    ("law-with-others", &[HELD_OUT, LARGER]),
+    ("law-without-shares", &[HELD_OUT, LARGER]),
+    ("nearest-mixture", &[HELD_OUT, LARGER]),
+    ("largest-small-size", &[HELD_OUT, LARGER]),
+    (COMPANIONS, &[RELATIVE]),
     (TRANSFERRED, &[OBJECTIVE]),
     (OWN, &[OBJECTIVE]),
     (UNIFORM, &[OBJECTIVE]),
     (PROPORTIONAL, &[OBJECTIVE]),
     (TEMPERATURE, &[OBJECTIVE]),
     (BEST_OTHER, &[OBJECTIVE]),
+    (BEST_BUT_UNIFORM, &[OBJECTIVE]),
 ];
-
-/// Level of the tests of independence, over all families together.
-pub(super) const LEVEL: f64 = 0.05;
 
 /// Every number that a claim may be about, at 0; see [`MEASURED`].
 pub(crate) fn derived(
@@ -70,27 +80,30 @@ pub(crate) fn derived(
         let (arm, series) = (arm.to_owned(), series.to_owned());
         derived.push(Curve { arm, seed, series, points: vec![(0.0, value)] });
     };
-    for arm in [LAW, LAW_WITH_OTHERS] {
-        let laws = Laws::read(body, curves, arm);
-        for (series, stage) in [(HELD_OUT, Stage::Check), (LARGER, Stage::Own)] {
+    let predictions = Predictions::read(body, curves, &models);
+    for by in Predictor::ALL {
+        for (series, stage) in [(HELD_OUT, Stage::Check), (LARGER, Stage::Transfer)] {
             for seed in 0..experiment.seeds {
-                add(arm, series, seed, laws.error(&models, stage, seed));
+                let here = models.iter().filter(|m| (m.place.stage, m.seed) == (stage, seed));
+                add(by.arm(), series, seed, predictions.mean_error(by, here));
             }
         }
     }
-    let objective = Objective::read(body, curves);
-    let seeds: Vec<u64> = (0..experiment.seeds).collect();
-    let of = |name: &str| -> Vec<f64> {
-        seeds.iter().map(|&seed| objective.of(&models, name, seed)).collect()
-    };
-    let values: Vec<Vec<f64>> = COMPARED.iter().map(|(name, _)| of(name)).collect();
-    for ((name, _), values) in COMPARED.iter().zip(&values) {
-        seeds.iter().zip(values).for_each(|(&seed, &value)| add(name, OBJECTIVE, seed, value));
+    let objectives = Objective::read(body, curves).by_mixture(&models, experiment.seeds);
+    for ((name, _), values) in COMPARED.iter().zip(&objectives) {
+        (0..).zip(values).for_each(|(seed, &value)| add(name, OBJECTIVE, seed, value));
     }
-    for (&seed, value) in seeds.iter().zip(best_other(&values[1..])) {
-        add(BEST_OTHER, OBJECTIVE, seed, value);
+    for (arm, but) in [(BEST_OTHER, TRANSFERRED), (BEST_BUT_UNIFORM, UNIFORM)] {
+        let best = best_but(but, &objectives);
+        (0..).zip(best).for_each(|(seed, value)| add(arm, OBJECTIVE, seed, value));
     }
     derived
+}
+
+/// The best of the compared mixtures but one, see [`best_other`].
+pub(super) fn best_but(mixture: &str, objectives: &[Vec<f64>]) -> Vec<f64> {
+    let others = COMPARED.iter().zip(objectives).filter(|((name, _), _)| *name != mixture);
+    best_other(&others.map(|(_, values)| values.clone()).collect::<Vec<Vec<f64>>>())
 }
 
 /// For every seed the value of the mixture that is best by the mean of the other seeds: what one would have chosen
@@ -107,68 +120,6 @@ pub(super) fn best_other(values: &[Vec<f64>]) -> Vec<f64> {
         best.map_or(f64::NAN, |values| values[seed])
     };
     (0..n).map(best).collect()
-}
-
-/// The law of every family, read back from a run.
-pub(super) struct Laws<'a> {
-    body: &'a MixtureConfig,
-    with_others: bool,
-    /// By family; empty where there is none.
-    thetas: Vec<Vec<f64>>,
-}
-
-impl<'a> Laws<'a> {
-    pub(super) fn read(body: &'a MixtureConfig, curves: &[Curve], arm: &str) -> Self {
-        let with_others = arm == LAW_WITH_OTHERS;
-        let kind = if with_others { "theta-with-others" } else { "theta" };
-        let theta = |family: &super::FamilyConfig| {
-            values(curves, LAW, &format!("{kind}/{}", family.name)).unwrap_or_default()
-        };
-        Self { body, with_others, thetas: body.families.iter().map(theta).collect() }
-    }
-
-    /// Loss of a family, nats per character, for a size, a horizon and a mixture; NaN where there is no law.
-    pub(super) fn predict(&self, family: usize, (n, d): (f64, f64), shares: &[f64]) -> f64 {
-        let names: Vec<String> =
-            self.body.families.iter().map(|family| share_input(&family.name)).collect();
-        let others = others(&names, family);
-        let cross = if self.with_others { &others[..others.len() - 1] } else { &[] };
-        let law = FittedScale::Many.law(&self.body.families[family].name, cross);
-        let mut point = Observations::new("loss", vec![1.0])
-            .with_input("n", vec![n])
-            .with_input("d", vec![d])
-            .with_input("p", vec![shares[family]]);
-        for (name, &share) in names.iter().zip(shares) {
-            point = point.with_input(name, vec![share]);
-        }
-        let theta = &self.thetas[family];
-        match Design::new(&law, &point) {
-            Ok(design) if theta.len() == law.parameters().len() => {
-                predict_all(&law, theta, &design)[0]
-            }
-            _ => f64::NAN,
-        }
-    }
-
-    /// Relative error of a family's prediction for one model, per cent.
-    pub(super) fn error_of(&self, model: &Trained, family: usize) -> f64 {
-        let Some(arm) = self.body.arm(&model.place.arm) else { return f64::NAN };
-        let n = forerun_arch::n_non_embedding_params(&arm.model) as f64;
-        let training = arm.training(model.place.tokens);
-        let d = training.steps as f64 * training.batch_size as f64 * training.seq_len as f64;
-        let predicted = self.predict(family, (n, d), &model.shares);
-        100.0 * (predicted / model.losses[family] - 1.0)
-    }
-
-    /// Mean over models of a stage and seed, and over families, of the size of the error.
-    fn error(&self, models: &[Trained], stage: Stage, seed: u64) -> f64 {
-        let of = models.iter().filter(|model| (model.place.stage, model.seed) == (stage, seed));
-        let families = 0..self.body.families.len();
-        let errors: Vec<f64> = of
-            .flat_map(|model| families.clone().map(|family| self.error_of(model, family).abs()))
-            .collect();
-        stats::mean(&errors)
-    }
 }
 
 /// The weighted objective by which mixtures are compared, a mean over families.
@@ -193,12 +144,18 @@ impl Objective {
     }
 
     /// Of these losses by family.
-    pub(super) fn value(&self, losses: &[f64]) -> f64 {
+    fn value(&self, losses: &[f64]) -> f64 {
         self.weights.iter().zip(losses).map(|(weight, loss)| weight * loss).sum()
     }
 
+    /// Of every compared mixture and seed.
+    pub(super) fn by_mixture(&self, models: &[Trained], seeds: u64) -> Vec<Vec<f64>> {
+        let of = |name: &str| (0..seeds).map(|seed| self.of(models, name, seed)).collect();
+        COMPARED.iter().map(|(name, _)| of(name)).collect()
+    }
+
     /// Of a mixture that was carried to the larger size; NaN if it was not.
-    pub(super) fn of(&self, models: &[Trained], mixture: &str, seed: u64) -> f64 {
+    fn of(&self, models: &[Trained], mixture: &str, seed: u64) -> f64 {
         let is = |model: &&Trained| {
             let place = &model.place;
             (place.stage, place.mixture.as_str(), model.seed) == (Stage::Transfer, mixture, seed)
@@ -213,42 +170,66 @@ pub(super) fn values(curves: &[Curve], arm: &str, series: &str) -> Option<Vec<f6
     Some(curve.points.iter().map(|point| point.1).collect())
 }
 
-/// The claim that a family's loss depends on its own share alone also has to stand the test of it.
+/// What companions do is known by mixtures, not by seeds; and a rule that the uniform mixture passes as well says nothing
+/// about the one that small models find.
 pub(crate) fn reconsider(
     body: &MixtureConfig,
     claim: &Claim,
     curves: &[Curve],
     judgement: Judgement,
 ) -> Result<Judgement> {
-    let of = |arm: &str| claim.measures().any(|measure| measure.arm == arm);
-    if !(of(LAW) && of(LAW_WITH_OTHERS)) {
-        return Ok(judgement);
+    if measures_companions(claim) {
+        return Ok(about_companions(body, claim, curves));
     }
+    if claim.b.as_ref().is_some_and(|b| b.arm == BEST_OTHER) {
+        return beside_uniform(claim, curves, judgement);
+    }
+    Ok(judgement)
+}
+
+fn about_companions(body: &MixtureConfig, claim: &Claim, curves: &[Curve]) -> Judgement {
+    let n_seeds = usize::try_from(body.design.blocks).unwrap_or(usize::MAX);
+    let inconclusive = |reason: String| {
+        let (verdict, effect, interval) = (Verdict::Inconclusive, None, None);
+        Judgement { verdict, effect, interval, n_seeds, reason }
+    };
+    if n_seeds < claim.rule.min_seeds {
+        let blocks = counted(body.design.blocks, "block");
+        return inconclusive(format!(
+            "{blocks} of mixtures, the rule asks for {}",
+            claim.rule.min_seeds
+        ));
+    }
+    let Some(companions) = Companions::read(body, curves) else {
+        return inconclusive("not every family has a law with its companions".to_owned());
+    };
+    let judged = companions.judge(&body.labels(), claim.rule.margin);
+    Judgement { n_seeds, ..judged }
+}
+
+fn beside_uniform(claim: &Claim, curves: &[Curve], judgement: Judgement) -> Result<Judgement> {
+    let by_seed = |arm: &str| -> Vec<f64> {
+        let curves = curves.iter().filter(|c| c.arm == arm && c.series == OBJECTIVE);
+        curves.filter_map(|curve| Some(curve.points.first()?.1)).collect()
+    };
+    let (uniform, others) = (by_seed(UNIFORM), by_seed(BEST_BUT_UNIFORM));
+    let mut rng = Seed::new(0).stream("uniform"); // for bootstraps over seeds
+    let passes = judge(&claim.rule, &uniform, &others, &mut rng)?.verdict;
     let seen = &judgement.reason;
-    let adjusted = values(curves, LAW, "independence/levels/p-holm").unwrap_or_default();
-    let rejected: Vec<String> = body
-        .families
-        .iter()
-        .zip(&adjusted)
-        .filter(|(_, p)| **p < LEVEL)
-        .map(|(family, p)| format!("{} (p = {p:.2e})", family.label))
-        .collect();
-    if !rejected.is_empty() {
-        let reason = format!(
-            "at equal own share the others' shares move the loss of {} (F-tests at {LEVEL} over all families, Holm); \
-             for prediction: {seen}",
-            rejected.join(", ")
-        );
-        return Ok(Judgement { verdict: Verdict::NotReproduced, reason, ..judgement });
-    }
-    if adjusted.is_empty() || adjusted.iter().any(|p| p.is_nan()) {
-        let reason = format!(
-            "the test of independence needs mixtures of two seeds or more; for prediction: {seen}"
-        );
-        return Ok(Judgement { verdict: Verdict::Inconclusive, reason, ..judgement });
-    }
-    let least = adjusted.iter().copied().fold(1.0, f64::min);
-    let reason =
-        format!("no F-test finds companions at equal own share (least p {least:.2}); {seen}");
-    Ok(Judgement { reason, ..judgement })
+    let reason = format!("{seen}; of the uniform mixture the same rule says: {passes}");
+    let verdict = match (judgement.verdict, passes) {
+        (Verdict::Reproduced, Verdict::Reproduced) => Verdict::Inconclusive,
+        (verdict, _) => verdict,
+    };
+    Ok(Judgement { verdict, reason, ..judgement })
+}
+
+/// Mixtures that a claim about companions rests on; none for other claims, which rest on seeds.
+pub(crate) fn n_mixtures(body: &MixtureConfig, claim: &Claim) -> Option<usize> {
+    let n = body.design.blocks.saturating_mul(body.families.len() as u64);
+    measures_companions(claim).then(|| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+fn measures_companions(claim: &Claim) -> bool {
+    claim.measures().any(|measure| measure.arm == COMPANIONS)
 }

@@ -24,9 +24,10 @@ fn a_smoke_run_fits_carries_over_and_says_what_it_saw() {
 
     let rows = read_results(&run.join("results.parquet")).unwrap();
     let of = |step: &str| rows.iter().filter(|row| row["step"] == step).collect::<Vec<&Row>>();
-    let counts = ["design", "own-design", "check", "transfer", "fit"].map(|step| of(step).len());
-    assert_eq!(counts, [2 * 2 * 5, 5, 5, 5, 2]);
-    for row in rows.iter().filter(|row| row["step"] != "fit") {
+    let counts =
+        ["design", "own-design", "check", "transfer", "fit", "assess"].map(|step| of(step).len());
+    assert_eq!(counts, [2 * 2 * 5, 5, 2 * 5, 5, 2, 2]);
+    for row in rows.iter().filter(|row| row["step"] != "fit" && row["step"] != "assess") {
         assert!((numbers(row, "share").iter().sum::<f64>() - 1.0).abs() < 1e-9, "{row:?}");
         // Nats per character, after a few updates: below a uniform guess over 320 tokens of a byte and more.
         let losses = numbers(row, "loss");
@@ -49,11 +50,17 @@ fn a_smoke_run_fits_carries_over_and_says_what_it_saw() {
     let verdicts: Vec<Value> =
         serde_json::from_slice(&fs::read(run.join("verdict.json")).unwrap()).unwrap();
     assert!(verdicts.iter().all(|verdict| verdict["verdict"] == "inconclusive"), "one seed");
+    let own_share = verdicts.iter().find(|verdict| verdict["name"] == "own-share-alone").unwrap();
+    assert_eq!(own_share["reason"], "1 block of mixtures, the rule asks for 3");
     assert_eq!(fs::read_to_string(run.join("recommendation.json")).unwrap().trim(), "[]");
     let report = fs::read_to_string(run.join("report.md")).unwrap();
-    for part in
-        ["Share of each family", "Loss by share", "smoke scale", "Beside the paper", "Indic"]
-    {
+    for part in [
+        "Share of each family",
+        "Loss by share",
+        "smoke scale",
+        "Beside the paper",
+        "Dzongkha 62, Chinese 38",
+    ] {
         assert!(report.contains(part), "{part}");
     }
 }
@@ -74,7 +81,8 @@ fn several_seeds_test_companions_and_recommend_shares() {
             "tokenizer.vocab_size=320",
             "design.tokens=[2048,4096]",
             "design.arms=['w32','w48']",
-            "check.tokens=3072",
+            "checks.longer.tokens=3072",
+            "checks.wider.tokens=2048",
             "transfer.tokens=4096",
             "mixing.held_out_tokens=512",
             "mixing.draws=40",
@@ -98,7 +106,7 @@ fn several_seeds_test_companions_and_recommend_shares() {
         serde_json::from_slice(&fs::read(run.join("verdict.json")).unwrap()).unwrap();
     let own_share = verdicts.iter().find(|verdict| verdict["name"] == "own-share-alone").unwrap();
     let reason = own_share["reason"].as_str().unwrap();
-    assert!(reason.contains("F-test"), "with three blocks it can be tested: {reason}");
+    assert!(reason.contains("of 20 companions"), "with four blocks it can be said: {reason}");
 }
 
 #[test]
@@ -108,6 +116,7 @@ fn the_plan_fits_80_columns_and_says_what_can_be_detected() {
     let widest = plan.lines().max_by_key(|line| line.chars().count()).unwrap();
     assert!(widest.chars().count() <= 80, "{widest}");
     assert!(!plan.contains("unpowered") && plan.contains("indic"), "{plan}");
+    assert!(plan.contains("between mixtures") && plan.contains("between seeds"), "{plan}");
     assert!(children(&place.path().join("runs")).iter().all(|path| !path.ends_with("cells")));
 }
 
@@ -130,7 +139,8 @@ fn an_interrupted_run_goes_on_where_it_stopped() {
     for change in [
         "training.checkpoint_every=10",
         "design.tokens=[40960]",
-        "check.tokens=2048",
+        "checks.longer.tokens=2048",
+        "checks.wider.tokens=4096",
         "transfer.tokens=2048",
     ] {
         arguments.extend(["--set", change]);

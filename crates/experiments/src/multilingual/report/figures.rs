@@ -5,11 +5,13 @@ use forerun_runs::plot::{
     Axis, Bar, BarSeries, Bars, Figure, Panel, Panels, Plot, Point, ReferenceLine, Series, Style,
 };
 
-use super::findings::{Findings, Found};
+use super::findings::{Findings, Found, HeldOut};
 use super::words;
-use crate::multilingual::place::Stage;
+use crate::multilingual::laws::Form;
+use crate::multilingual::place::{Stage, Trained};
+use crate::multilingual::predictions::Predictor;
 use crate::multilingual::verdicts::{COMPARED, PROPORTIONAL, TRANSFERRED};
-use crate::report_parts::Mean;
+use crate::report_parts::{Mean, capitalised};
 
 /// Points of a drawn law.
 const STEPS: usize = 40;
@@ -20,7 +22,8 @@ pub(super) fn mixtures(findings: &Findings<'_>) -> Figure {
         let found = found.as_ref()?;
         let bar = |index: usize| {
             let (value, low, high) = (found.shares[index], found.low[index], found.high[index]);
-            Bar::with_interval(100.0 * value, 100.0 * low, 100.0 * high)
+            let end = |end: f64| end.is_finite().then_some(100.0 * end);
+            Bar { value: 100.0 * value, low: end(low), high: end(high) }
         };
         let values = (0..found.shares.len()).map(bar).collect();
         Some(BarSeries { name: name.to_owned(), values, slot: None })
@@ -38,7 +41,7 @@ pub(super) fn mixtures(findings: &Findings<'_>) -> Figure {
     let line = ReferenceLine::Vertical { at: 100.0 / n, label: "uniform".to_owned() };
     Figure {
         title: "Share of each family".to_owned(),
-        caption: "Whiskers are 95 % intervals of a bootstrap over models, in which every law is fitted and the mixture \
+        caption: "Whiskers are 95 % intervals of a bootstrap over mixtures, in which every law is fitted and the mixture \
                   found anew."
             .to_owned(),
         plot: Plot::Bars(Bars {
@@ -125,7 +128,7 @@ fn law(findings: &Findings<'_>, family: usize, arm: &str, tokens: u64, slot: usi
         let share = low * (high / low).powf(step as f64 / STEPS as f64);
         let mut shares = vec![0.0; levels.len()];
         shares[family] = share;
-        Point::new(share, findings.laws.predict(family, at, &shares))
+        Point::new(share, findings.predictions.law(Form::OwnShare, family, at, &shares))
     };
     let name = format!("law, {} tokens", words::tokens(tokens));
     // Where there is no law there is no line.
@@ -136,30 +139,25 @@ fn law(findings: &Findings<'_>, family: usize, arm: &str, tokens: u64, slot: usi
 /// Errors of the laws on what they have not seen, over the measured loss.
 pub(super) fn held_out(findings: &Findings<'_>) -> Figure {
     let labels = findings.body.labels();
-    let series = |stage: Stage| {
-        labels.iter().enumerate().map(move |(family, label)| {
-            let points = findings.of(stage).map(|model| {
-                Point::new(model.losses[family], findings.laws.error_of(model, family))
-            });
-            let series = Series::new(*label, Style::Points, points.collect());
-            Series { slot: Some(family), ..series }
-        })
+    let panel = |set: HeldOut<'_>| {
+        let of = |(family, label): (usize, &&str)| {
+            let error = |model: &&Trained| {
+                let error = findings.predictions.error(Predictor::Law, model, family);
+                Point::new(model.losses[family], error)
+            };
+            let points = set.models.iter().map(error).collect();
+            Series { slot: Some(family), ..Series::new(*label, Style::Points, points) }
+        };
+        Panel {
+            series: labels.iter().enumerate().map(of).collect(),
+            lines: vec![ReferenceLine::Horizontal { at: 0.0, label: "exact".to_owned() }],
+            title: capitalised(&set.label),
+        }
     };
-    let panel = |title: String, stage: Stage| Panel {
-        title,
-        series: series(stage).collect(),
-        lines: vec![ReferenceLine::Horizontal { at: 0.0, label: "exact".to_owned() }],
-    };
-    let label = |name: &str| findings.body.arm(name).map_or("", |arm| arm.label.as_str());
-    let panels = vec![
-        panel(format!("New mixtures, {}", label(&findings.body.check.arm)), Stage::Check),
-        panel(format!("Larger size, {}", label(&findings.body.transfer.arm)), Stage::Own),
-    ];
+    let panels = findings.held_out().into_iter().map(panel).collect();
     Figure {
         title: "Error of the laws on models that they have not seen".to_owned(),
-        caption: "Predicted over measured loss, less 1. Left: a horizon and mixtures that lie between those of the \
-                  design. Right: the design's mixtures at the larger size."
-            .to_owned(),
+        caption: "Predicted over measured loss, less 1; every point is one model.".to_owned(),
         plot: Plot::Panels(Panels {
             x: Axis::new("measured loss", "nats per character"),
             y: Axis::new("error", "%"),

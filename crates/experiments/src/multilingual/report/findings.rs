@@ -7,9 +7,11 @@ use forerun_runs::stats;
 use serde_json::Value;
 
 use crate::multilingual::MixtureConfig;
+use crate::multilingual::companions::Companions;
 use crate::multilingual::place::{SHARE, Stage, Trained, trained};
+use crate::multilingual::predictions::{Predictions, Predictor};
 use crate::multilingual::verdicts::{
-    COMPARED, LAW, LAW_WITH_OTHERS, Laws, OWN_LAW, Objective, TRANSFERRED, best_other, values,
+    COMPARED, LAW, OWN_LAW, Objective, TRANSFERRED, best_but, values,
 };
 use crate::outcome::Outcome;
 use crate::report_parts::Mean;
@@ -38,9 +40,12 @@ pub(super) struct Test {
     pub(super) p_holm: Vec<f64>,
     pub(super) r2_own: Vec<f64>,
     pub(super) r2_all: Vec<f64>,
-    /// The companion with the largest effect, by its place, and the change of ln L for each unit of its share.
-    pub(super) strongest: Vec<f64>,
-    pub(super) effect: Vec<f64>,
+}
+
+/// Models that no law was fitted to.
+pub(super) struct HeldOut<'a> {
+    pub(super) label: String,
+    pub(super) models: Vec<&'a Trained>,
 }
 
 /// Everything that a report speaks of.
@@ -51,23 +56,25 @@ pub(super) struct Findings<'a> {
     /// The fit to small models, and to the larger size; none where it failed.
     pub(super) small: Option<Found>,
     pub(super) own: Option<Found>,
-    pub(super) laws: Laws<'a>,
-    pub(super) laws_with_others: Laws<'a>,
-    objective: Objective,
+    pub(super) predictions: Predictions<'a>,
+    pub(super) companions: Option<Companions>,
+    /// By compared mixture and seed; NaN where it was not trained to the end.
+    objectives: Vec<Vec<f64>>,
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(outcome: &'a Outcome, body: &'a MixtureConfig) -> Self {
         let curves = &outcome.curves;
+        let models = trained(curves);
         Self {
             outcome,
             body,
-            models: trained(curves),
             small: found(outcome, LAW),
             own: found(outcome, OWN_LAW),
-            laws: Laws::read(body, curves, LAW),
-            laws_with_others: Laws::read(body, curves, LAW_WITH_OTHERS),
-            objective: Objective::read(body, curves),
+            predictions: Predictions::read(body, curves, &models),
+            companions: Companions::read(body, curves),
+            objectives: Objective::read(body, curves).by_mixture(&models, outcome.experiment.seeds),
+            models,
         }
     }
 
@@ -86,15 +93,35 @@ impl<'a> Findings<'a> {
             p_holm: of("p-holm")?,
             r2_own: of("r2-own")?,
             r2_all: of("r2-all")?,
-            strongest: of("strongest")?,
-            effect: of("effect")?,
         })
     }
 
     /// The objective of a compared mixture, one value a seed; NaN where it was not trained to the end.
-    pub(super) fn objectives(&self, mixture: &str) -> Vec<f64> {
-        let seeds = 0..self.outcome.experiment.seeds;
-        seeds.map(|seed| self.objective.of(&self.models, mixture, seed)).collect()
+    pub(super) fn objectives(&self, mixture: &str) -> &[f64] {
+        let place = COMPARED.iter().position(|(name, _)| *name == mixture);
+        place.and_then(|place| self.objectives.get(place)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything that laws are held against.
+    pub(super) fn held_out(&self) -> Vec<HeldOut<'_>> {
+        let body = self.body;
+        let arm = |name: &str| body.arm(name).map_or("", |arm| arm.label.as_str());
+        let mut sets = Vec::new();
+        for check in &body.checks {
+            let is = |model: &&Trained| {
+                (&model.place.arm, model.place.tokens) == (&check.arm, check.tokens)
+            };
+            let label = format!("{}, {}", check.label, arm(&check.arm));
+            sets.push(HeldOut { label, models: self.of(Stage::Check).filter(is).collect() });
+        }
+        let larger = arm(&body.transfer.arm);
+        for (stage, what) in
+            [(Stage::Transfer, "compared mixtures"), (Stage::Own, "the design's mixtures")]
+        {
+            let label = format!("{what}, {larger}");
+            sets.push(HeldOut { label, models: self.of(stage).collect() });
+        }
+        sets
     }
 
     /// Losses of a compared mixture and a family, one a seed.
@@ -113,36 +140,39 @@ impl<'a> Findings<'a> {
 
     /// By how much a mixture's objective lies above the transferred one's, per cent, paired by seed.
     pub(super) fn above_transferred(&self, mixture: &str) -> Mean {
-        ratio(&self.objectives(mixture), &self.objectives(TRANSFERRED))
+        ratio(self.objectives(mixture), self.objectives(TRANSFERRED))
     }
 
-    /// By how much the transferred mixture's objective lies above that of the best other, per cent.
+    /// By how much a mixture's objective lies above that of the best other, per cent. For each seed the best is chosen by
+    /// the other seeds.
+    pub(super) fn regret_of(&self, mixture: &str) -> Mean {
+        ratio(self.objectives(mixture), &best_but(mixture, &self.objectives))
+    }
+
+    /// That of the transferred mixture.
     pub(super) fn regret(&self) -> Option<Mean> {
-        let others: Vec<Vec<f64>> =
-            COMPARED[1..].iter().map(|(name, _)| self.objectives(name)).collect();
-        let regret = ratio(&self.objectives(TRANSFERRED), &best_other(&others));
+        let regret = self.regret_of(TRANSFERRED);
         regret.value.is_finite().then_some(regret)
     }
 
     /// The compared mixture with the lowest mean objective.
     pub(super) fn winner(&self) -> Option<(&'static str, f64)> {
         let means =
-            COMPARED.iter().map(|(name, label)| (*label, stats::mean(&self.objectives(name))));
+            COMPARED.iter().map(|(name, label)| (*label, stats::mean(self.objectives(name))));
         means.filter(|found| found.1.is_finite()).min_by(|a, b| a.1.total_cmp(&b.1))
     }
 
-    /// Sizes of the relative errors of a law for a stage and family, per cent.
-    pub(super) fn errors(&self, laws: &Laws<'_>, stage: Stage, family: usize) -> Vec<f64> {
-        let error = |model: &Trained| laws.error_of(model, family).abs();
-        self.of(stage).map(error).filter(|error| error.is_finite()).collect()
+    /// Mean relative error of the law for a family, with its sign, per cent.
+    pub(super) fn bias(&self, models: &[&Trained], family: usize) -> f64 {
+        let error = |model: &&Trained| self.predictions.error(Predictor::Law, model, family);
+        let errors = models.iter().map(error).filter(|error| error.is_finite());
+        stats::mean(&errors.collect::<Vec<f64>>())
     }
 
     /// Non-embedding parameters of a size, and tokens of a horizon in whole updates.
     pub(super) fn size(&self, arm: &str, tokens: u64) -> (f64, f64) {
         let Some(arm) = self.body.arm(arm) else { return (f64::NAN, f64::NAN) };
-        let training = arm.training(tokens);
-        let tokens = training.steps as f64 * training.batch_size as f64 * training.seq_len as f64;
-        (forerun_arch::n_non_embedding_params(&arm.model) as f64, tokens)
+        (arm.n_params(), arm.n_tokens(tokens))
     }
 
     /// How often the text of a family was read in the training that read it most.
@@ -159,8 +189,10 @@ fn ratio(a: &[f64], b: &[f64]) -> Mean {
 
 fn found(outcome: &Outcome, arm: &str) -> Option<Found> {
     let of = |series: &str| values(&outcome.curves, arm, series);
-    let row: BTreeMap<String, Value> = outcome.rows_of(arm, "fit").next().cloned()?;
-    let warnings = word(&row, "warnings");
+    let fit: BTreeMap<String, Value> = outcome.rows_of(arm, "fit").next().cloned()?;
+    let steps = ["fit", "assess"].into_iter().flat_map(|step| outcome.rows_of(arm, step));
+    let warnings: Vec<String> = steps.map(|row| word(row, "warnings")).collect();
+    let warnings = warnings.iter().flat_map(|text| text.split("; "));
     Some(Found {
         shares: of(SHARE)?,
         low: of("share-low")?,
@@ -169,8 +201,8 @@ fn found(outcome: &Outcome, arm: &str) -> Option<Found> {
         gamma_low: of("gamma-low")?,
         gamma_high: of("gamma-high")?,
         alone: of("loss-alone")?,
-        n_models: row.get("n_models").and_then(Value::as_u64).unwrap_or(0),
-        warnings: warnings.split("; ").filter(|text| !text.is_empty()).map(str::to_owned).collect(),
+        n_models: fit.get("n_models").and_then(Value::as_u64).unwrap_or(0),
+        warnings: warnings.filter(|text| !text.is_empty()).map(str::to_owned).collect(),
     })
 }
 

@@ -1,9 +1,10 @@
-//! The tables: mixtures, what they bring at the larger size, laws, errors, tests, the paper's numbers, what was run.
+//! The tables: mixtures, what they bring at the larger size, laws, the paper's numbers, what was run.
 
-use forerun_runs::stats;
+use std::collections::BTreeMap;
+
 use forerun_runs::table::{Cell, Column, Table};
 
-use super::findings::{Findings, Found, Test};
+use super::findings::{Findings, Found};
 use super::words;
 use crate::multilingual::place::Stage;
 use crate::multilingual::verdicts::{COMPARED, TRANSFERRED, UNIFORM};
@@ -29,16 +30,19 @@ const PAPER_SHARE: [(&str, f64); 5] = [
 /// How much lower than the uniform mixture's the proposed mixture's normalised loss is at 85M, per cent: 5.895 for 5.912.
 const PAPER_GAIN: f64 = 0.29;
 
-fn table(caption: &str, columns: Vec<Column>, rows: Vec<Vec<Cell>>) -> Table {
+pub(super) fn table(caption: &str, columns: Vec<Column>, rows: Vec<Vec<Cell>>) -> Table {
     Table { caption: caption.to_owned(), columns, rows }
 }
 
-/// A value with its ends.
-fn range(value: f64, low: f64, high: f64) -> Cell {
-    if value.is_finite() { Cell::range(value, low, high) } else { Cell::from("none") }
+/// A value with its ends, if they are known.
+pub(super) fn range(value: f64, low: f64, high: f64) -> Cell {
+    match low.is_finite() && high.is_finite() {
+        true => Cell::range(value, low, high),
+        false => number(value, 3),
+    }
 }
 
-fn number(value: f64, digits: usize) -> Cell {
+pub(super) fn number(value: f64, digits: usize) -> Cell {
     if value.is_finite() { Cell::number(value, digits) } else { Cell::from("none") }
 }
 
@@ -73,17 +77,19 @@ pub(super) fn transfer(findings: &Findings<'_>) -> Table {
         Column::text("mixture"),
         Column::number("weighted objective", ""),
         Column::number("above the small models' optimum", "%"),
+        Column::number("above the best other mixture", "%"),
     ];
     columns.extend(
         findings.body.labels().iter().map(|label| Column::number(*label, "nats per character")),
     );
     let row = |&(mixture, label): &(&str, &str)| {
         let objectives = findings.objectives(mixture);
-        let mut row = vec![Cell::from(label), mean(&objectives, 4)];
+        let mut row = vec![Cell::from(label), mean(objectives, 4)];
         row.push(match mixture {
             TRANSFERRED => Cell::from("–"),
             _ => mean_of(findings.above_transferred(mixture), 2),
         });
+        row.push(mean_of(findings.regret_of(mixture), 2));
         row.extend(
             (0..findings.body.families.len())
                 .map(|family| mean(&findings.losses(mixture, family), 3)),
@@ -91,7 +97,12 @@ pub(super) fn transfer(findings: &Findings<'_>) -> Table {
         row
     };
     let rows = COMPARED.iter().map(row).collect();
-    table("At the larger size: means over seeds with 95 % intervals", columns, rows)
+    table(
+        "At the larger size: means over seeds with 95 % intervals; the best other mixture is chosen for each seed by the \
+         other seeds",
+        columns,
+        rows,
+    )
 }
 
 fn mean(values: &[f64], digits: usize) -> Cell {
@@ -138,88 +149,6 @@ pub(super) fn laws(findings: &Findings<'_>) -> Table {
     )
 }
 
-/// Errors of the laws where they were not fitted.
-pub(super) fn errors(findings: &Findings<'_>) -> Table {
-    let columns = vec![
-        Column::text("family"),
-        Column::number("new mixtures", "%"),
-        Column::number("the same, with the others' shares", "%"),
-        Column::number("larger size", "%"),
-        Column::number("the same, with the others' shares", "%"),
-    ];
-    let error = |laws, stage, family| number(stats::mean(&findings.errors(laws, stage, family)), 2);
-    let row = |family: usize| {
-        let (own, all) = (&findings.laws, &findings.laws_with_others);
-        vec![
-            Cell::from(findings.body.labels()[family]),
-            error(own, Stage::Check, family),
-            error(all, Stage::Check, family),
-            error(own, Stage::Own, family),
-            error(all, Stage::Own, family),
-        ]
-    };
-    let rows = (0..findings.body.families.len()).map(row).collect();
-    table("Mean relative error of the laws on models that they have not seen", columns, rows)
-}
-
-/// Both tests of independence.
-pub(super) fn independence(findings: &Findings<'_>) -> Table {
-    let columns = vec![
-        Column::text("family"),
-        Column::number("F, at levels", ""),
-        Column::number("p", ""),
-        Column::number("p, Holm", ""),
-        Column::number("explained by own share", "%"),
-        Column::number("with the others", "%"),
-        Column::text("strongest companion"),
-        Column::number("loss for +0.1 of it", "%"),
-        Column::number("p of the straight line, Holm", ""),
-    ];
-    let (levels, line) = (findings.test("levels"), findings.test("line"));
-    let row = |family: usize| {
-        let mut row = vec![Cell::from(findings.body.labels()[family])];
-        row.extend(match &levels {
-            Some(test) => test_cells(findings, test, family),
-            None => vec![Cell::from("none"); 7],
-        });
-        row.push(line.as_ref().map_or(Cell::from("none"), |line| p_value(line.p_holm[family])));
-        row
-    };
-    let rows = (0..findings.body.families.len()).map(row).collect();
-    table(
-        "F-tests of the others' shares among the small models, within stacks of equal size, horizon and seed",
-        columns,
-        rows,
-    )
-}
-
-fn test_cells(findings: &Findings<'_>, test: &Test, family: usize) -> Vec<Cell> {
-    let labels = findings.body.labels();
-    let companion = test.strongest[family];
-    let companion = companion.is_finite().then(|| labels.get(companion as usize)).flatten();
-    let statistic = match test.f[family].is_finite() {
-        true => Cell::from(format!("{:.2} ({:.0} df)", test.f[family], test.freedom[family])),
-        false => Cell::from("none"),
-    };
-    vec![
-        statistic,
-        p_value(test.p[family]),
-        p_value(test.p_holm[family]),
-        number(100.0 * test.r2_own[family], 2),
-        number(100.0 * test.r2_all[family], 2),
-        Cell::from(companion.copied().unwrap_or("none")),
-        number(100.0 * ((0.1 * test.effect[family]).exp() - 1.0), 2),
-    ]
-}
-
-fn p_value(p: f64) -> Cell {
-    match p {
-        p if !p.is_finite() => Cell::from("none"),
-        p if p < 1e-3 => Cell::from(format!("{p:.0e}")),
-        p => Cell::number(p, 3),
-    }
-}
-
 /// What is known of the paper's numbers beside ours.
 pub(super) fn paper(findings: &Findings<'_>) -> Table {
     let columns =
@@ -252,26 +181,34 @@ pub(super) fn paper(findings: &Findings<'_>) -> Table {
 pub(super) fn families(findings: &Findings<'_>) -> Table {
     let columns = vec![
         Column::text("family"),
-        Column::text("languages"),
+        Column::text("languages, % of its characters"),
+        Column::text("sources, %"),
         Column::number("weight", ""),
         Column::number("characters there are", ""),
         Column::number("most epochs in a training", ""),
     ];
+    // What the configuration says of the embedded text is not true of another.
+    let is_embedded = findings.outcome.experiment.data.embedded.is_some();
+    let parts = |parts: &BTreeMap<String, u64>| match is_embedded {
+        true => Cell::from(words::parts(parts)),
+        false => Cell::from("not known"),
+    };
     let row = |(index, family): (usize, &crate::multilingual::FamilyConfig)| {
-        let available = family.available.map_or_else(
+        let available = family.available.filter(|_| is_embedded).map_or_else(
             || "as many as are read".to_owned(),
             |characters| crate::plan::quantity(characters as f64).trim_end().to_owned(),
         );
         vec![
             Cell::from(family.label.as_str()),
-            Cell::from(family.languages.join(", ")),
+            parts(&family.languages),
+            parts(&family.sources),
             Cell::setting(family.weight),
             Cell::from(available),
             number(findings.most_epochs(index), 2),
         ]
     };
     let rows = findings.body.families.iter().enumerate().map(row).collect();
-    table("Families", columns, rows)
+    table("Families, and what the text to train on has of them", columns, rows)
 }
 
 /// What was trained.
@@ -291,12 +228,9 @@ pub(super) fn trainings(findings: &Findings<'_>) -> Table {
             body.design.tokens.iter().map(move |&tokens| (Stage::Design, arm, tokens))
         });
     let larger = (&body.transfer.arm, body.transfer.tokens);
-    let others = [
-        (Stage::Check, &body.check.arm, body.check.tokens),
-        (Stage::Own, larger.0, larger.1),
-        (Stage::Transfer, larger.0, larger.1),
-    ];
-    for (stage, arm, tokens) in design.chain(others) {
+    let checks = body.checks.iter().map(|check| (Stage::Check, &check.arm, check.tokens));
+    let others = [Stage::Own, Stage::Transfer].map(|stage| (stage, larger.0, larger.1));
+    for (stage, arm, tokens) in design.chain(checks).chain(others) {
         let here: Vec<bool> = findings
             .of(stage)
             .filter(|model| model.place.arm == *arm && model.place.tokens == tokens)
