@@ -131,7 +131,7 @@ pub struct DesignConfig {
     pub tokens: Vec<u64>,
     /// Shares that every family takes in turn, as many as there are families, positive and 1 in sum.
     pub levels: Vec<f64>,
-    /// Blocks of mixtures, here and at the larger size.
+    /// Blocks of mixtures.
     pub blocks: u64,
 }
 
@@ -159,6 +159,8 @@ pub struct TransferConfig {
     pub arm: String,
     /// The horizon, tokens.
     pub tokens: u64,
+    /// Blocks of the design's mixtures that this size is trained on, for an optimum of its own.
+    pub blocks: u64,
     /// Exponent of the sampling with a temperature, p ∝ size^exponent.
     pub exponent: f64,
 }
@@ -188,6 +190,7 @@ impl MixtureConfig {
         self.validate_training("transfer", &transfer.arm, transfer.tokens)?;
         self.validate_levels("design.levels", &design.levels)?;
         ensure!(design.blocks > 0, "design.blocks must be positive, got 0");
+        ensure!(transfer.blocks > 0, "transfer.blocks must be positive, got 0");
         self.validate_checks()?;
         ensure!(
             transfer.exponent.is_finite(),

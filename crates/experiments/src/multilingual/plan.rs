@@ -34,14 +34,14 @@ pub(crate) fn cells(
 ) -> Result<Vec<PlannedCell>> {
     let layout = Layout::new(experiment, body, data)?;
     let MixtureConfig { design, checks, transfer, .. } = body;
-    let blocks = |stage: Stage, arm: &str, tokens: u64| {
-        layout.stacks(stage, arm, tokens, &design.levels, design.blocks)
+    let blocks = |stage: Stage, arm: &str, tokens: u64, n: u64| {
+        layout.stacks(stage, arm, tokens, &design.levels, n)
     };
-    let own = blocks(Stage::Own, &transfer.arm, transfer.tokens)?;
+    let own = blocks(Stage::Own, &transfer.arm, transfer.tokens, transfer.blocks)?;
     let mut small = Vec::new();
     for &tokens in design.tokens.iter().rev() {
         for arm in design.arms.iter().rev() {
-            small.extend(blocks(Stage::Design, arm, tokens)?);
+            small.extend(blocks(Stage::Design, arm, tokens, design.blocks)?);
         }
     }
     let laws = [
