@@ -113,7 +113,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::derived(experiment, body, curves),
             Self::MagnetoStability(body) => magneto::derived(experiment, body, rows, curves),
-            Self::LrHorizon(body) => horizon::derived(body, curves),
+            Self::LrHorizon(body) => horizon::derived(body, rows, curves),
             Self::MultilingualMixture(body) => multilingual::derived(experiment, body, curves),
         }
     }
@@ -129,7 +129,7 @@ impl Body {
         match self {
             Self::LengthExtrapolation(body) => length::reconsider(body, claim, curves, judgement),
             Self::MagnetoStability(body) => magneto::reconsider(body, claim, rows, judgement),
-            Self::LrHorizon(body) => horizon::reconsider(body, claim, curves, judgement),
+            Self::LrHorizon(body) => horizon::reconsider(body, claim, rows, curves, judgement),
             Self::MultilingualMixture(body) => {
                 multilingual::reconsider(body, claim, curves, judgement)
             }

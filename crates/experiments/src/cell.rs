@@ -123,10 +123,8 @@ impl Cell {
             "inputs": inputs,
             "needs": self.needs,
         });
-        if let Task::External(_) = self.task {
-            // They decide whether there is a result, not which.
-            identity["task"]["timeout_secs"] = Value::Null;
-            identity["task"]["expected_secs"] = Value::Null;
+        if let Task::External(task) = &self.task {
+            identity["task"] = task.identity(device_kind, !self.inputs.is_empty());
         }
         let mut key = sha256_hex(identity.to_string().as_bytes());
         key.truncate(32);

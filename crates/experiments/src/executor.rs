@@ -9,15 +9,17 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use forerun_runs::manifest::CellState;
 
 use crate::cell::{Cell, CellResult};
 use crate::cli::explain;
+use crate::external;
 use crate::interrupt;
 use crate::plan::Plan;
+use crate::process::{Signal, into_group, signal_group};
 use crate::progress::Progress;
 use crate::protocol::Message;
 use crate::record::{Record, state_of};
@@ -25,6 +27,9 @@ use crate::store::Store;
 
 /// What a worker and the libraries in it say on standard error, in the cell's folder, over all attempts.
 const LOG: &str = "log.txt";
+
+/// How long workers that were told to stop may take when the sweep itself ends early: they end their commands first.
+const GRACE: Duration = external::GRACE.saturating_mul(2);
 
 /// How the sweep ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,6 +64,8 @@ struct Running {
     /// Held open: the worker stops when it closes.
     stdin: Option<ChildStdin>,
     last: Option<Message>,
+    /// The process group of a command that it has started.
+    command: Option<u32>,
     /// Length of the cell's log when this worker was started: earlier attempts wrote so much.
     log_from: u64,
 }
@@ -141,7 +148,7 @@ impl<'a> Sweep<'a> {
         let mut child = spawn(&dir, planned.cell.machine.threads)?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().context("the worker's output is not a pipe")?;
-        self.running.insert(index, Running { child, stdin, last: None, log_from });
+        self.running.insert(index, Running { child, stdin, last: None, command: None, log_from });
         let tell = tell.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -171,6 +178,9 @@ impl<'a> Sweep<'a> {
                     _ => {}
                 }
                 if let Some(running) = self.running.get_mut(&index) {
+                    if let Message::Command { group } = message {
+                        running.command = Some(group);
+                    }
                     running.last = Some(message);
                 }
                 Ok(())
@@ -186,6 +196,9 @@ impl<'a> Sweep<'a> {
     fn ended(&mut self, index: usize) -> Result<()> {
         let Some(mut running) = self.running.remove(&index) else { return Ok(()) };
         let status = running.child.wait().context("a worker was lost")?;
+        if !running.last.as_ref().is_some_and(Message::is_last) {
+            running.end_command();
+        }
         let planned = &self.plan.cells[index];
         let cause = match (self.store.result(&planned.key), running.last) {
             (Ok(Some(result)), last) => {
@@ -244,12 +257,35 @@ impl<'a> Sweep<'a> {
     }
 }
 
-/// Kills the workers if the sweep itself ends early; their checkpoints stay.
+/// If the sweep itself ends early, workers are told to stop, and killed if they do not; their checkpoints stay.
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
         for running in self.running.values_mut() {
-            let _ = running.child.kill();
-            let _ = running.child.wait();
+            running.stdin = None;
+        }
+        let told = Instant::now();
+        for running in self.running.values_mut() {
+            running.end(GRACE.saturating_sub(told.elapsed()));
+        }
+    }
+}
+
+impl Running {
+    /// Waits until a worker that was told to stop has done so, and kills it after `grace`.
+    fn end(&mut self, grace: Duration) {
+        let told = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && told.elapsed() < grace {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.end_command();
+    }
+
+    /// Ends the command of a worker that was killed and could not.
+    fn end_command(&mut self) {
+        if let Some(group) = self.command.take() {
+            signal_group(group, Signal::Kill);
         }
     }
 }
@@ -262,7 +298,7 @@ fn spawn(dir: &Path, threads: u32) -> Result<Child> {
     for variable in ["OMP_NUM_THREADS", "MKL_NUM_THREADS"] {
         command.env(variable, threads.to_string());
     }
-    detach(&mut command);
+    into_group(&mut command); // Ctrl-C is ours: the worker is told to stop, once
     command.spawn().with_context(|| format!("cannot start `{}`", binary.display()))
 }
 
@@ -274,16 +310,6 @@ fn own_program() -> Result<PathBuf> {
     }
     std::env::current_exe().context("cannot find this program's own file")
 }
-
-/// Keeps the terminal's Ctrl-C from the worker: the parent tells it to stop, once.
-#[cfg(unix)]
-fn detach(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-}
-
-#[cfg(not(unix))]
-fn detach(_command: &mut Command) {}
 
 /// `was killed (SIGKILL), perhaps for want of memory`, or the exit status.
 #[cfg(unix)]

@@ -1,9 +1,10 @@
 //! The cell that is somebody else's training: a command that is started, and the file that it writes its loss to.
 //!
-//! The command runs in a process group of its own, with its output in `command.log`. It ends well, with a loss that may be
-//! no number (it diverged, which is a result); or it fails, by its exit status, by a file or a number that is not there,
-//! or by the time it takes, and the cell can be tried again. Asked to stop, it is told to end and, some seconds later,
-//! killed; it has no checkpoint that we know of, so it starts again.
+//! The command runs in a process group of its own, with its output in `command.log`. It ends well, with a loss; or it
+//! diverged, which is a result too: its loss is no number, however it ended, or its exit status is one that says so. Or it
+//! fails, by its exit status, by a file or a number that is not there, or by the time it takes, and the cell can be tried
+//! again. Asked to stop, it is told to end and, some seconds later, killed; it has no checkpoint that we know of, so it
+//! starts again.
 
 mod child;
 mod metrics;
@@ -12,11 +13,12 @@ mod template;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cell::CellResult;
 use crate::protocol::Message;
@@ -33,6 +35,8 @@ const LOG: &str = "command.log";
 const OUT: &str = "out";
 /// How often the command is looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How long a command that was told to end may take.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
 /// One run of a command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,21 +44,21 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct External {
     /// Program and arguments, with placeholders in braces.
     pub command: Vec<String>,
-    /// Where it is started.
+    /// Where it is started. Part of a cell's key only where no file stands for the program.
     pub directory: PathBuf,
     /// The file that it writes, with placeholders.
     pub metrics: String,
     /// The key of the final held-out loss in that file, nats per token.
     pub loss: String,
-    /// What the placeholders stand for, beside `lr` and `out`.
+    /// What the placeholders stand for, beside `lr` and `out`. Part of a cell's key as far as they are used.
     pub values: BTreeMap<String, String>,
     /// Its peak learning rate, `lr`.
     pub lr: LearningRate,
     /// Its horizon.
     pub n_tokens: f64,
-    /// Parameters of what it trains, if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub n_params: Option<u64>,
+    /// Exit statuses that say that the training diverged. Not part of a cell's key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged_status: Vec<i32>,
     /// Seconds after which it is stopped, and has failed. Not part of a cell's key.
     pub timeout_secs: f64,
     /// Seconds that it is expected to take, if known. Not part of a cell's key.
@@ -62,8 +66,34 @@ pub struct External {
     pub expected_secs: Option<f64>,
 }
 
+impl External {
+    /// What the result depends on: the words that the command is told, but for its folder and the number of its device.
+    /// Where the program lies does not matter if `files` stand for what it is.
+    pub(crate) fn identity(&self, device_kind: &str, has_files: bool) -> Value {
+        let mut values = self.values.clone();
+        // No word of a configuration holds this character, so that no text is taken for what a run finds out.
+        for (name, value) in [("lr", "\0lr"), ("out", "\0out"), ("device", device_kind)] {
+            values.insert(name.to_owned(), value.to_owned());
+        }
+        let told = |template: &String| fill(template, &values).unwrap_or_else(|_| template.clone());
+        json!({
+            "command": self.command.iter().map(told).collect::<Vec<_>>(),
+            "metrics": told(&self.metrics),
+            "loss": self.loss,
+            "lr": self.lr,
+            "n_tokens": self.n_tokens,
+            "directory": if has_files { None } else { Some(&self.directory) },
+        })
+    }
+}
+
 /// Starts the command and waits for it.
 pub(crate) fn run(task: &External, work: &Work<'_>) -> Result<End> {
+    run_within(task, work, GRACE)
+}
+
+/// As [`run`], for a command that is killed so long after it was told to end.
+fn run_within(task: &External, work: &Work<'_>, grace: Duration) -> Result<End> {
     let Some(lr) = task.lr.find(work)? else {
         return Ok(End::Result(result(
             task,
@@ -82,7 +112,7 @@ pub(crate) fn run(task: &External, work: &Work<'_>) -> Result<End> {
 
     let started = Instant::now();
     let log = work.dir.join(LOG);
-    match wait(task, work, &words, &log)? {
+    let status = match wait(task, work, &words, &log, grace)? {
         Ended::Stopped => return Ok(End::Stopped { resumable: false }),
         Ended::TimedOut => bail!(
             "`{}` was stopped after {} seconds, external.timeout_secs{}",
@@ -90,16 +120,26 @@ pub(crate) fn run(task: &External, work: &Work<'_>) -> Result<End> {
             task.timeout_secs,
             last_words(&log)
         ),
-        Ended::Exited(status) if !status.success() => {
-            bail!("`{}` ended with {status}{}", words.join(" "), last_words(&log))
-        }
-        Ended::Exited(_) => {}
-    }
-    let loss = metrics::final_loss(&metrics, &task.loss)
-        .with_context(|| format!("`{}` ended well", words.join(" ")))?;
+        Ended::Exited(status) => status,
+    };
+    let loss =
+        loss(task, status, &metrics, &log).with_context(|| format!("`{}`", words.join(" ")))?;
     let seen = Outcome { loss, wall_secs: started.elapsed().as_secs_f64() };
     let word = if loss.is_some() { "finished" } else { "diverged" };
     Ok(End::Result(result(task, word, Some(lr), &seen)))
+}
+
+/// The loss of a command that has ended; none if its training diverged, as some programs say with their exit status, and
+/// others with a loss that is no number before they give up.
+fn loss(task: &External, status: ExitStatus, metrics: &Path, log: &Path) -> Result<Option<f64>> {
+    if status.code().is_some_and(|code| task.diverged_status.contains(&code)) {
+        return Ok(None);
+    }
+    match metrics::final_loss(metrics, &task.loss) {
+        found if status.success() => found.context("ended well"),
+        Ok(None) => Ok(None),
+        _ => bail!("ended with {status}{}", last_words(log)),
+    }
 }
 
 /// An empty folder for the command. What an attempt before left is no longer anybody's.
@@ -112,8 +152,15 @@ fn fresh(dir: &Path) -> Result<PathBuf> {
     Ok(out)
 }
 
-fn wait(task: &External, work: &Work<'_>, words: &[String], log: &Path) -> Result<Ended> {
+fn wait(
+    task: &External,
+    work: &Work<'_>,
+    words: &[String],
+    log: &Path,
+    grace: Duration,
+) -> Result<Ended> {
     let mut child = Child::start(words, &task.directory, log)?;
+    Message::Command { group: child.group() }.send();
     let timeout = Duration::from_secs_f64(task.timeout_secs);
     let (started, mut told) = (Instant::now(), Instant::now());
     loop {
@@ -126,7 +173,7 @@ fn wait(task: &External, work: &Work<'_>, words: &[String], log: &Path) -> Resul
             (false, false) => None,
         };
         if let Some(early) = early {
-            child.end()?;
+            child.end(grace)?;
             return Ok(early);
         }
         if told.elapsed().as_secs() >= 1 {
@@ -166,7 +213,6 @@ fn result(task: &External, word: &str, lr: Option<f64>, seen: &Outcome) -> CellR
         ("lr", json!(lr)),
         ("validation_loss", json!(seen.loss)),
         ("n_tokens", json!(task.n_tokens)),
-        ("n_params", json!(task.n_params)),
         ("wall_secs", json!(seen.wall_secs)),
         ("tokens_per_sec", json!(speed.is_finite().then_some(speed))),
     ]);

@@ -279,7 +279,7 @@ impl HorizonConfig {
         let Some(index) = index else {
             bail!("it measures the arm `{arm}`, which does not exist");
         };
-        let Some(known) = verdicts::SERIES.iter().find(|known| known.name == series) else {
+        let Some(known) = verdicts::known(series) else {
             let names: Vec<&str> = verdicts::SERIES.iter().map(|known| known.name).collect();
             bail!("it measures the series `{series}`; there are: {}", names.join(", "));
         };
@@ -287,6 +287,16 @@ impl HorizonConfig {
             index == 0 || !known.first_arm_alone,
             "`{series}` is measured on the first arm alone, not on `{arm}`"
         );
+        if let Some(other) = series.strip_prefix(verdicts::MOVED_FROM) {
+            let found = self.arms.iter().find(|known| known.name == other && known.name != *arm);
+            let Some(found) = found else {
+                bail!("`{series}` must name an arm other than `{arm}`");
+            };
+            ensure!(
+                self.parts(found).contains(at),
+                "`{series}` is measured at {at} of the held-out horizon, where `{other}` is not trained"
+            );
+        }
         match known.at {
             verdicts::At::Nowhere => {
                 ensure!(*at == 0.0, "`{series}` has no horizon: `at` must be 0, got {at}")

@@ -31,6 +31,7 @@ mod model;
 mod multilingual;
 pub mod outcome;
 pub mod plan;
+mod process;
 mod progress;
 mod protocol;
 mod record;

@@ -46,26 +46,28 @@ impl PlannedCell {
 /// The speed that a plan reckons with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// FLOP/s of one worker.
+    /// FLOP/s of one worker on models that are not narrow.
     pub flops_per_sec: f64,
     /// Finished cells that it was measured on; 0 if it is an assumption.
     pub n_cells: usize,
 }
 
 impl Rate {
-    /// FLOP/s of one worker on `cell`: what was measured, or the assumption, which is lower for narrow models.
+    /// FLOP/s of one worker on `cell`.
     fn of(self, cell: &Cell) -> f64 {
-        let width = match &cell.task {
-            Task::TrainLm(task) => task.model.d_model as f64,
-            Task::TrainStack(task) => task.model.d_model as f64,
-            Task::TrainMixture(task) => task.model.d_model as f64,
-            _ => ASSUMED_AT_WIDTH,
-        };
-        match self.n_cells {
-            0 => self.flops_per_sec * (width / ASSUMED_AT_WIDTH).min(1.0).sqrt(),
-            _ => self.flops_per_sec,
-        }
+        self.flops_per_sec * narrowness(cell)
     }
+}
+
+/// The share of its speed that a worker reaches on narrow models: an assumption, also where the speed was measured.
+fn narrowness(cell: &Cell) -> f64 {
+    let width = match &cell.task {
+        Task::TrainLm(task) => task.model.d_model as f64,
+        Task::TrainStack(task) => task.model.d_model as f64,
+        Task::TrainMixture(task) => task.model.d_model as f64,
+        _ => ASSUMED_AT_WIDTH,
+    };
+    (width / ASSUMED_AT_WIDTH).min(1.0).sqrt()
 }
 
 impl Plan {
@@ -220,13 +222,17 @@ pub fn measured_rate(store: &Path, plan: &Plan) -> Rate {
         let size = cell.cost.n_params as f64 / largest;
         Some(&cell.machine) == machine.as_ref() && (0.5..=2.0).contains(&size)
     };
+    let cells = Store::new(store);
+    let speed = |key: String| {
+        let cell = cells.cell(&key).filter(|cell| alike(cell))?;
+        let measured = cells.result(&key).ok()??.row.get("flops_per_sec")?.as_f64()?;
+        Some(measured / narrowness(&cell))
+    };
     let mut rates: Vec<f64> = std::fs::read_dir(store)
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|key| Store::new(store).cell(key).is_some_and(|cell| alike(&cell)))
-        .filter_map(|key| Store::new(store).result(&key).ok()?)
-        .filter_map(|result| result.row.get("flops_per_sec")?.as_f64())
+        .filter_map(speed)
         .filter(|rate| rate.is_finite() && *rate > 0.0)
         .collect();
     rates.sort_by(f64::total_cmp);

@@ -20,6 +20,11 @@ pub(crate) enum Message {
         /// `a damaged checkpoint was passed over: …`
         text: String,
     },
+    /// A command was started, which must not outlive the worker.
+    Command {
+        /// The number of its process group.
+        group: u32,
+    },
     /// Part of the work is done.
     Progress {
         /// Between 0 and 1.
@@ -44,6 +49,11 @@ pub(crate) enum Message {
 }
 
 impl Message {
+    /// Whether a worker says nothing after it, and leaves nothing running.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self, Self::Finished | Self::Found | Self::Stopped { .. } | Self::Failed { .. })
+    }
+
     /// Says it to the parent. A parent that is gone is noticed at standard input, not here.
     pub(crate) fn send(&self) {
         if let Ok(line) = serde_json::to_string(self) {

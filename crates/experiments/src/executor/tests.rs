@@ -35,3 +35,37 @@ fn the_closing_line_counts_every_cell_once() {
     swept.failed.insert("train".to_owned(), "a cause".to_owned());
     assert_eq!(swept.in_words(15), "15 cells: 8 computed, 4 reused, 1 failed, 2 left to do");
 }
+
+/// A worker that says nothing, as a script of `sh`.
+fn running(script: &str) -> Running {
+    let mut child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    Running { child, stdin, last: None, command: None, log_from: 0 }
+}
+
+#[test]
+fn a_sweep_that_ends_early_lets_its_workers_end_their_commands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = dir.path().join("tidy");
+    let mut running = running(&format!("cat > /dev/null; touch '{}'", mark.display()));
+    running.stdin = None;
+    running.end(Duration::from_secs(60));
+    assert!(mark.is_file());
+}
+
+#[test]
+fn a_worker_that_does_not_stop_is_killed_and_its_command_with_it() {
+    let mut command = Command::new("sleep");
+    command.arg("77");
+    into_group(&mut command);
+    let mut command = command.spawn().unwrap();
+    let mut running = Running { command: Some(command.id()), ..running("sleep 77") };
+    running.stdin = None;
+    running.end(Duration::from_millis(50));
+    assert!(running.child.try_wait().unwrap().is_some());
+    let told = Instant::now();
+    while command.try_wait().unwrap().is_none() {
+        assert!(told.elapsed() < Duration::from_secs(60), "the command goes on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How long a command that was told to end may take.
-const GRACE: Duration = Duration::from_secs(5);
+use crate::process::{Signal, end_with_this_thread, into_group, signal_group};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +40,33 @@ impl Child {
             .stdout(file.try_clone()?)
             .stderr(file);
         into_group(&mut command);
+        end_with_this_thread(&mut command);
         let child = command.spawn().with_context(|| {
             format!("cannot start `{program}` in `{}`, external.command", directory.display())
         })?;
         Ok(Self { child, is_over: false })
     }
 
+    /// The number of its process group.
+    pub(super) fn group(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its exit status, if it has ended; what it started and left behind is killed then.
     pub(super) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         let status = self.child.try_wait().context("the command was lost")?;
         if status.is_some() && !self.is_over {
-            self.signal(Signal::Kill);
+            signal_group(self.group(), Signal::Kill);
             self.is_over = true;
         }
         Ok(status)
     }
 
-    /// Tells it to end, and kills it if it does not.
-    pub(super) fn end(&mut self) -> Result<()> {
-        self.signal(Signal::Terminate);
+    /// Tells it to end, and kills it if it does not in time.
+    pub(super) fn end(&mut self, grace: Duration) -> Result<()> {
+        signal_group(self.group(), Signal::Terminate);
         let told = Instant::now();
-        while told.elapsed() < GRACE {
+        while told.elapsed() < grace {
             if self.ended()?.is_some() {
                 break;
             }
@@ -73,7 +78,7 @@ impl Child {
 
     /// Kills it and whatever it started and left behind.
     fn kill(&mut self) {
-        self.signal(Signal::Kill);
+        signal_group(self.group(), Signal::Kill);
         let _ = self.child.kill();
         let _ = self.child.wait();
         self.is_over = true;
@@ -86,39 +91,4 @@ impl Drop for Child {
             self.kill();
         }
     }
-}
-
-enum Signal {
-    Terminate,
-    Kill,
-}
-
-#[cfg(unix)]
-fn into_group(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-}
-
-#[cfg(not(unix))]
-fn into_group(_command: &mut Command) {}
-
-#[cfg(unix)]
-impl Child {
-    fn signal(&self, signal: Signal) {
-        use nix::sys::signal::{self, killpg};
-        use nix::unistd::Pid;
-        let signal = match signal {
-            Signal::Terminate => signal::Signal::SIGTERM,
-            Signal::Kill => signal::Signal::SIGKILL,
-        };
-        // Its process group has its own number. A group that is gone already needs no signal.
-        if let Ok(group) = i32::try_from(self.child.id()) {
-            let _ = killpg(Pid::from_raw(group), signal);
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Child {
-    fn signal(&self, _signal: Signal) {}
 }

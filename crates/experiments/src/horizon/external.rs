@@ -18,7 +18,8 @@ use crate::external::{fill, placeholders};
 pub struct ExternalConfig {
     /// Program and arguments, `["python3", "train.py", "--lr", "{lr}", "--out", "{out}"]`; no shell reads it.
     pub command: Vec<String>,
-    /// Where the command is started; where the experiment is, if absent.
+    /// The folder in which the command is started, as seen from the one in which the experiment is; that one, if absent.
+    /// Relative paths in `command` and `files` begin here.
     #[serde(default)]
     pub directory: PathBuf,
     /// The file that it writes, in `{out}`: a JSON object, or one a line, of which the last with the key counts.
@@ -26,9 +27,13 @@ pub struct ExternalConfig {
     /// The key of the final held-out loss in it, nats per token.
     #[serde(default = "loss")]
     pub loss: String,
-    /// Files that the result depends on, its program for one: where they change, runs are made anew.
+    /// Files that the result depends on, its program for one: where they change, runs are made anew. They stand for the
+    /// program wherever it lies; without any, a run in another `directory` is another run.
     #[serde(default)]
     pub files: Vec<PathBuf>,
+    /// Exit statuses with which the command says that its training diverged, which is a result and no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diverged_status: Vec<i32>,
     /// Tokens of one update, for `{steps}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch_tokens: Option<u64>,
@@ -57,6 +62,10 @@ impl ExternalConfig {
         ensure!(
             *timeout_secs > 0.0 && *timeout_secs <= 1e9,
             "timeout_secs must be above 0 and at most 1e9, got {timeout_secs}"
+        );
+        ensure!(
+            !self.diverged_status.contains(&0),
+            "diverged_status must not have 0, with which a command ends well"
         );
         ensure!(*batch_tokens != Some(0), "batch_tokens must be positive, got 0");
         if let Some(speed) = tokens_per_sec {

@@ -2,6 +2,7 @@
 
 use forerun_scaling::law::LrHorizon;
 use forerun_scaling::parabola::{Optimum, ParabolaConfig, Reason, parabola};
+use forerun_scaling::sweep::{self, Slant, Sweep};
 use forerun_scaling::units::CountUnit;
 use forerun_scaling::{Fit, FitConfig, Objective, Observations, fit};
 
@@ -90,7 +91,7 @@ impl Law {
     }
 }
 
-/// The law through the optima of those horizons that show one.
+/// The law through the optima of those horizons that show one: the others have no part in it.
 pub(super) fn law(
     runs: &[Run],
     horizons: &[f64],
@@ -101,6 +102,46 @@ pub(super) fn law(
         optimum(runs, n_tokens, seeds, config).vertex().map(|vertex| (n_tokens, vertex.x))
     };
     Law::through(&horizons.iter().filter_map(at).collect::<Vec<_>>())
+}
+
+/// What is read off the valleys of several horizons at once, less the slant that they share.
+pub(super) struct Upright {
+    /// Horizons that show an optimum, with it and the number of points that it was read off.
+    pub(super) optima: Vec<(f64, f64, usize)>,
+    /// The slant; none where the points do not tell it.
+    pub(super) slant: Option<Slant>,
+}
+
+impl Upright {
+    pub(super) fn law(&self) -> Option<Law> {
+        Law::through(&self.optima.iter().map(|&(tokens, lr, _)| (tokens, lr)).collect::<Vec<_>>())
+    }
+}
+
+/// The best learning rates of horizons where too large a rate costs more than too small a one, or less: the vertex of a
+/// parabola then lies beside the lowest point, by an amount that hangs on which rates were tried.
+pub(super) fn upright(
+    runs: &[Run],
+    horizons: &[f64],
+    seeds: &[u64],
+    config: &ParabolaConfig,
+) -> Upright {
+    let points = horizons.iter().flat_map(|&n_tokens| {
+        means(runs, n_tokens, seeds).into_iter().map(move |(lr, loss)| (n_tokens, lr, loss))
+    });
+    let points: Vec<(f64, f64, f64)> = points.collect();
+    let column = |of: fn(&(f64, f64, f64)) -> f64| points.iter().map(of).collect::<Vec<f64>>();
+    let (d, lr, loss) = (column(|point| point.0), column(|point| point.1), column(|point| point.2));
+    let sweep = Sweep { n: None, d: &d, batch: None, lr: &lr, loss: &loss };
+    // What it refuses was refused with the configuration.
+    let cells = sweep::cells(&sweep, config).unwrap_or_default();
+    let optimum = |cell: &sweep::SweepCell| {
+        cell.optimum.vertex().map(|vertex| (cell.d, vertex.x, vertex.n_points))
+    };
+    Upright {
+        optima: cells.iter().filter_map(optimum).collect(),
+        slant: sweep::slant(&sweep, &cells, config),
+    }
 }
 
 /// The law of size and horizon, `C N^-alpha D^-beta` with both in billions, through triples of parameters, tokens and

@@ -215,7 +215,7 @@ impl Layout<'_> {
             values: external.values(arm, &given),
             lr: member.lr.clone(),
             n_tokens,
-            n_params: arm.n_params,
+            diverged_status: external.diverged_status.clone(),
             timeout_secs: external.timeout_secs,
             expected_secs: external.tokens_per_sec.map(|speed| n_tokens / speed),
         };
@@ -233,6 +233,7 @@ impl Layout<'_> {
         let label = self.label(arm, part, &rate, &format!("seed {}", member.seed));
         let mut cell = self.cell(Task::External(task), label, arm, part, cost);
         cell.tags.extend(self.tags(arm, part, member));
+        cell.tags.insert("n_params".to_owned(), json!(arm.n_params));
         Cell { inputs: self.files.clone(), ..cell }
     }
 

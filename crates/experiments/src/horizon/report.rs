@@ -2,6 +2,7 @@
 
 mod figures;
 mod findings;
+mod readings;
 mod tables;
 mod words;
 
@@ -26,11 +27,15 @@ pub(crate) fn recommendation(outcome: &Outcome, body: &HorizonConfig) -> Vec<Rec
     if !report_parts::can_recommend(&outcome.experiment) {
         return Vec::new();
     }
-    let findings = Findings::new(outcome, body);
+    let findings = findings(outcome, body);
     let mut list: Vec<Recommendation> = measured(&findings).into_iter().collect();
     list.extend(BEYOND.iter().filter_map(|&times| beyond(&findings, times)));
     list.extend(exponent(&findings));
     list
+}
+
+fn findings<'a>(outcome: &'a Outcome, body: &'a HorizonConfig) -> Findings<'a> {
+    Findings::new(&outcome.experiment, body, &outcome.rows, &outcome.curves)
 }
 
 /// The learning rate of the longest horizon, which was measured.
@@ -43,7 +48,7 @@ fn measured(findings: &Findings<'_>) -> Option<Recommendation> {
     }
     let basis = format!(
         "the vertex of a parabola through the mean losses of {} at {tokens} tokens",
-        counted(findings.outcome.experiment.seeds, "seed")
+        counted(findings.experiment.seeds, "seed")
     );
     Some(rate(format!("optimiser.lr at {tokens} tokens"), known, basis, caveats))
 }
@@ -99,13 +104,14 @@ fn recommend(setting: String, known: Known, basis: String, caveats: Vec<String>)
 
 /// The report of a run directory.
 pub(crate) fn report(outcome: &Outcome, body: &HorizonConfig) -> Result<Report> {
-    let findings = Findings::new(outcome, body);
+    let findings = findings(outcome, body);
+    let readings = readings::readings(&findings);
     let mut blocks = vec![Block::KeyNumbers(key_numbers(&findings))];
     let heading = |blocks: &mut Vec<Block>, text: &str| {
         blocks.push(Block::Heading(text.to_owned()));
     };
     heading(&mut blocks, "What was seen");
-    blocks.push(Block::List(words::what_was_seen(&findings)));
+    blocks.push(Block::List(words::what_was_seen(&findings, &readings)));
     heading(&mut blocks, "Claims");
     let claims = report_parts::claims(outcome, |claim| words::unit(&claim.a.series));
     blocks.push(Block::Verdicts(claims));
@@ -120,6 +126,7 @@ pub(crate) fn report(outcome: &Outcome, body: &HorizonConfig) -> Result<Report> 
     heading(&mut blocks, "The law");
     blocks.push(Block::Figure(figures::law(&findings)));
     blocks.push(Block::Table(tables::law(&findings)));
+    blocks.push(Block::Table(readings::table(&findings, &readings)));
     blocks.push(Block::Table(tables::paper()));
     heading(&mut blocks, "What the held-out horizon lost");
     blocks.push(Block::Table(tables::regrets(&findings)));
@@ -169,3 +176,6 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
     }
     numbers
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! How well a law is known: from single seeds, and from a bootstrap over seeds.
 
-use forerun_runs::stats::{Interval, quantile, student_interval};
+use forerun_runs::stats::{Interval, mean, quantile, student_interval};
 use rand::Rng;
 
 use super::Arm;
@@ -13,7 +13,7 @@ const MIN_SEEDS: usize = 3;
 
 /// A law with what other seeds would have made of it.
 pub(super) struct Spread {
-    /// Of all seeds.
+    /// Of the mean losses of all seeds: it is what predicts.
     pub(super) law: Law,
     /// Of single seeds, where their valleys show optima enough.
     by_seed: Vec<Law>,
@@ -21,6 +21,8 @@ pub(super) struct Spread {
     draws: Vec<Law>,
     /// Draws that show no law.
     pub(super) n_failed: usize,
+    /// Seeds whose own law lacks a horizon or is not there at all, as their valleys do not show every optimum.
+    pub(super) n_partial: usize,
 }
 
 /// A value and where it lies, at the confidence of a report; no interval from fewer than three seeds.
@@ -38,22 +40,31 @@ impl Spread {
         parts: &[f64],
         rng: &mut impl Rng,
     ) -> Option<Self> {
+        let mut spread = Self::of_seeds(valleys, arm, parts)?;
         let seeds = &valleys.seeds;
-        let law = valleys.law(arm, parts, seeds)?;
-        let by_seed = seeds.iter().filter_map(|&seed| valleys.law(arm, parts, &[seed])).collect();
         let n_draws = valleys.body.sweep.bootstrap;
         let draw = |_| {
             let drawn: Vec<u64> =
                 seeds.iter().map(|_| seeds[rng.random_range(0..seeds.len())]).collect();
             valleys.law(arm, parts, &drawn)
         };
-        let draws: Vec<Law> = (0..n_draws).filter_map(draw).collect();
-        let n_failed = n_draws - draws.len();
-        Some(Self { law, by_seed, draws, n_failed })
+        spread.draws = (0..n_draws).filter_map(draw).collect();
+        spread.n_failed = n_draws - spread.draws.len();
+        Some(spread)
     }
 
-    /// A number that follows from the law, with the wider of Student's interval over seeds and of the percentiles of the
-    /// bootstrap: a percentile never leaves the range of a handful of seeds, and is too narrow alone.
+    /// As [`Spread::new`], without the bootstrap.
+    pub(super) fn of_seeds(valleys: &Valleys<'_>, arm: &Arm, parts: &[f64]) -> Option<Self> {
+        let seeds = &valleys.seeds;
+        let law = valleys.law(arm, parts, seeds)?;
+        let by_seed = seeds.iter().filter_map(|&seed| valleys.law(arm, parts, &[seed])).collect();
+        let is_partial = |&&seed: &&u64| valleys.n_optima(arm, parts, &[seed]) < parts.len();
+        let n_partial = seeds.iter().filter(is_partial).count();
+        Some(Self { law, by_seed, draws: Vec::new(), n_failed: 0, n_partial })
+    }
+
+    /// A number that follows from the law of all seeds, with the wider of Student's interval over seeds and of the
+    /// percentiles of the bootstrap: a percentile never leaves the range of a handful of seeds, and is too narrow alone.
     pub(super) fn known(&self, of: impl Fn(&Law) -> f64) -> Known {
         let all = |laws: &[Law]| laws.iter().map(&of).collect::<Vec<f64>>();
         known(of(&self.law), &all(&self.by_seed), &all(&self.draws))
@@ -64,9 +75,12 @@ impl Spread {
         self.known(|law| law.at(n_tokens).ln()).exp()
     }
 
-    /// `beta`.
+    /// `beta`: the mean over the laws of single seeds with Student's interval, which is what claims about it are judged by.
+    /// Where no seed shows a law by itself, that of all seeds.
     pub(super) fn exponent(&self) -> Known {
-        self.known(Law::exponent)
+        let by_seed: Vec<f64> = self.by_seed.iter().map(Law::exponent).collect();
+        let value = if by_seed.is_empty() { self.law.exponent() } else { mean(&by_seed) };
+        known(value, &by_seed, &[])
     }
 }
 

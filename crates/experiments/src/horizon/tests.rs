@@ -1,22 +1,22 @@
+mod law;
+pub(super) mod world;
+
 use std::collections::BTreeSet;
 
-use forerun_runs::seed::Seed;
-use forerun_runs::verdict::Verdict;
-use rand::Rng;
-
-use super::spread::Spread;
-use super::valley::{HELD_OUT_LOSS, Valleys};
 use super::*;
 use crate::catalog;
 use crate::cell::Task;
 use crate::config::{Body, Overrides, Scale};
 use crate::data::{Input, Part, Prepared};
-use crate::outcome::{Curve, judge_all};
 use crate::plan::{Plan, Rate as Speed};
 use crate::store::Store;
 use crate::train_stack::LearningRate;
 
-fn resolve(name: &str, scale: Scale, changes: &[&str]) -> Result<(Experiment, HorizonConfig)> {
+pub(super) fn resolve(
+    name: &str,
+    scale: Scale,
+    changes: &[&str],
+) -> Result<(Experiment, HorizonConfig)> {
     let set = changes.iter().map(|&change| change.to_owned()).collect();
     let overrides = Overrides { scale, set, ..Overrides::default() };
     let experiment = Experiment::resolve(&catalog::find(name)?, &overrides)?;
@@ -24,7 +24,7 @@ fn resolve(name: &str, scale: Scale, changes: &[&str]) -> Result<(Experiment, Ho
     Ok((experiment, body))
 }
 
-fn small(changes: &[&str]) -> (Experiment, HorizonConfig) {
+pub(super) fn small(changes: &[&str]) -> (Experiment, HorizonConfig) {
     resolve("lr-horizon-width", Scale::Small, changes).unwrap()
 }
 
@@ -82,7 +82,15 @@ fn a_claim_about_what_is_not_measured_is_refused() {
         assert!(error.contains(reason) && error.contains("claim `optimum-falls"), "{error}");
     };
     check("wide", "optimum", 0.25, "the arm `wide`, which does not exist");
-    check("base", "loss", 0.0, "it measures the series `loss`; there are: optimum, exponent");
+    check(
+        "base",
+        "loss",
+        0.0,
+        "it measures the series `loss`; there are: optimum, moved-from/, exponent",
+    );
+    check("base", "moved-from/wide", 0.25, "must name an arm other than `base`");
+    check("base", "moved-from/base", 0.25, "must name an arm other than `base`");
+    check("base", "moved-from/narrow", 0.5, "where `narrow` is not trained");
     check("base", "exponent", 1.0, "`at` must be 0, got 1");
     check("base", "loss/best", 0.5, "`at` must be 1, got 0.5");
     check("mup", "exponent", 0.0, "`exponent` is measured on the first arm alone");
@@ -107,6 +115,7 @@ fn an_external_command_is_checked_before_anything_runs() {
     check("external.batch_tokens=0", "batch_tokens must be positive");
     check("external.tokens_per_sec=0.0", "tokens_per_sec must be positive");
     check("arms.base.values={lr='1'}", "values.lr: {lr} has a meaning already");
+    check("external.diverged_status=[0]", "diverged_status must not have 0");
     check("external.loss=''", "loss must name a key");
     check("external.no_such=1", "external");
     check_refused(
@@ -236,208 +245,4 @@ fn an_external_plan_has_a_cell_for_every_training() {
     }
     let told = describe(&silent);
     assert!(told.contains("time unknown: 120 external runs left"), "{told}");
-}
-
-/// What trainings of a law would leave: a valley around the best rate, whose place and level vary with the seed.
-struct World {
-    /// The best learning rate at the held-out horizon.
-    best: f64,
-    exponent: f64,
-    curvature: f64,
-    /// Spread of each seed's best rate at each horizon, natural logarithm.
-    jitter: f64,
-    salt: u64,
-}
-
-const WORLD: World = World { best: 0.0035, exponent: 0.25, curvature: 0.04, jitter: 0.03, salt: 7 };
-
-impl World {
-    fn loss(&self, body: &HorizonConfig, arm: &str, part: f64, seed: u64, lr: f64) -> f64 {
-        let mut rng = Seed::new(self.salt).stream(&format!("{arm}/{part}/{seed}"));
-        let shift = self.jitter * rng.random_range(-1.0..1.0);
-        let horizon = body.n_tokens(part) / body.n_tokens(HELD_OUT);
-        let best = self.best * horizon.powf(-self.exponent) * f64::exp(shift);
-        let level = 1.6 - 0.15 * horizon.ln() + 0.02 * seed as f64;
-        level + self.curvature * (lr / best).ln().powi(2)
-    }
-
-    fn curve(&self, body: &HorizonConfig, place: &Place, seed: u64, lr: f64) -> Curve {
-        let loss = self.loss(body, &place.arm, place.part, seed, lr);
-        // One evaluation on the way, which no valley is made of.
-        let points = vec![(1.0, 5.0), (body.end(place.part), loss)];
-        Curve { arm: place.to_string(), seed, series: HELD_OUT_LOSS.to_owned(), points }
-    }
-
-    /// Everything that an experiment trains.
-    fn curves(&self, experiment: &Experiment, body: &HorizonConfig) -> Vec<Curve> {
-        let mut curves = Vec::new();
-        for seed in 0..experiment.seeds {
-            for arm in &body.arms {
-                for part in body.parts(arm) {
-                    for &lr in body.rates(arm, part) {
-                        let place = Place { arm: arm.name.clone(), part, rate: Rate::At(lr) };
-                        curves.push(self.curve(body, &place, seed, lr));
-                    }
-                }
-            }
-        }
-        let valleys = Valleys::new(body, &curves);
-        let chosen = [(Rate::Predicted, valleys.predicted), (Rate::Carried, valleys.carried)].map(
-            |(rate, lr)| {
-                let place = Place { arm: "base".to_owned(), part: HELD_OUT, rate };
-                let of = |lr| (0..experiment.seeds).map(move |seed| (seed, lr)).collect::<Vec<_>>();
-                (place, lr.map_or_else(Vec::new, of))
-            },
-        );
-        for (place, seeds) in chosen {
-            curves.extend(seeds.into_iter().map(|(seed, lr)| self.curve(body, &place, seed, lr)));
-        }
-        curves
-    }
-}
-
-fn verdict(experiment: &Experiment, curves: &[Curve], claim: &str) -> (Verdict, String) {
-    let all = judge_all(experiment, &[], curves).unwrap();
-    let found = all.into_iter().find(|verdict| verdict.name == claim).unwrap();
-    (found.judgement.verdict, found.judgement.reason)
-}
-
-#[test]
-fn a_known_law_is_found_and_foretells_the_held_out_horizon() {
-    let (experiment, body) = small(&[]);
-    let curves = WORLD.curves(&experiment, &body);
-    let valleys = Valleys::new(&body, &curves);
-    let predicted = valleys.predicted.unwrap();
-    assert!((predicted / WORLD.best).ln().abs() < 0.05, "{predicted}");
-    let carried = valleys.carried.unwrap();
-    assert!((carried / (WORLD.best * 16_f64.powf(0.25))).ln().abs() < 0.05, "{carried}");
-    let exponent = valleys.fitted_law(&valleys.seeds).unwrap().exponent();
-    assert!((exponent - WORLD.exponent).abs() < 0.04, "{exponent}");
-    for claim in [
-        "optimum-falls-with-the-horizon",
-        "short-horizons-foretell-the-optimum",
-        "predicted-rate-is-near-the-best",
-        "predicted-rate-beats-the-carried-one",
-        "mup-optimum-holds-across-width", // the arms of this world do not differ
-        "mup-optimum-falls-with-the-horizon",
-    ] {
-        let (verdict, reason) = verdict(&experiment, &curves, claim);
-        assert_eq!(verdict, Verdict::Reproduced, "{claim}: {reason}");
-    }
-    let (moves, reason) = verdict(&experiment, &curves, "standard-optimum-moves-with-width");
-    assert_ne!(moves, Verdict::Reproduced, "{reason}");
-}
-
-#[test]
-fn the_interval_of_a_law_holds_the_truth_and_what_was_drawn() {
-    let (experiment, body) = small(&["sweep.bootstrap=200"]);
-    let curves = WORLD.curves(&experiment, &body);
-    let valleys = Valleys::new(&body, &curves);
-    let spread = |label: &str| {
-        let mut rng = Seed::new(1).stream(label);
-        Spread::new(&valleys, &body.arms[0], &body.horizons.fitted, &mut rng).unwrap()
-    };
-    let found = spread("a");
-    let (exponent, rate) = (found.exponent(), found.rate_at(body.n_tokens(HELD_OUT)));
-    assert!(exponent.interval.unwrap().contains(WORLD.exponent), "{exponent:?}");
-    assert!(rate.interval.unwrap().contains(WORLD.best), "{rate:?}");
-    assert!(rate.interval.unwrap().contains(rate.value));
-    assert_eq!(spread("a").exponent(), exponent, "the same draws");
-    assert_eq!(found.n_failed, 0);
-    // Beyond what was run the law is known less well.
-    let far = found.rate_at(64.0 * body.n_tokens(HELD_OUT)).interval.unwrap();
-    let near = rate.interval.unwrap();
-    assert!(far.high / far.low > near.high / near.low);
-}
-
-#[test]
-fn a_best_rate_that_does_not_move_is_not_said_to_fall() {
-    let (experiment, body) = small(&[]);
-    let flat = World { exponent: 0.0, best: 0.0045, ..WORLD };
-    let curves = flat.curves(&experiment, &body);
-    for claim in ["optimum-falls-with-the-horizon", "mup-optimum-falls-with-the-horizon"] {
-        let (verdict, reason) = verdict(&experiment, &curves, claim);
-        assert_ne!(verdict, Verdict::Reproduced, "{claim}: {reason}");
-    }
-}
-
-#[test]
-fn a_valley_without_an_optimum_makes_claims_inconclusive_and_says_where() {
-    let (experiment, body) = small(&[]);
-    // The best rate lies below all that are tried.
-    let curves = World { best: 2e-4, ..WORLD }.curves(&experiment, &body);
-    let valleys = Valleys::new(&body, &curves);
-    assert_eq!((valleys.predicted, valleys.carried), (None, None));
-    for claim in ["optimum-falls-with-the-horizon", "predicted-rate-is-near-the-best"] {
-        let (verdict, reason) = verdict(&experiment, &curves, claim);
-        assert_eq!(verdict, Verdict::Inconclusive, "{claim}: {reason}");
-        assert!(reason.contains("2.1 M tokens: the best learning rate lies below"), "{reason}");
-    }
-    let curved_down = World { curvature: -0.01, ..WORLD }.curves(&experiment, &body);
-    let (_, reason) = verdict(&experiment, &curved_down, "short-horizons-foretell-the-optimum");
-    assert!(reason.contains("seed 0 at 4.2 M tokens: the losses do not curve upwards"), "{reason}");
-}
-
-#[test]
-fn a_best_rate_at_the_end_of_what_was_tried_proves_no_small_regret() {
-    let (experiment, body) = small(&[]);
-    // The law holds up to the fitted horizons; at the held-out one everything gets better towards low rates.
-    let mut curves = WORLD.curves(&experiment, &body);
-    let valleys = Valleys::new(&body, &curves);
-    let (predicted, carried) = (valleys.predicted.unwrap(), valleys.carried.unwrap());
-    for curve in &mut curves {
-        let place: Place = curve.arm.parse().unwrap();
-        let lr = match place.rate {
-            Rate::At(lr) => lr,
-            Rate::Predicted => predicted,
-            Rate::Carried => carried,
-        };
-        let mut rng = Seed::new(curve.seed).stream(&curve.arm);
-        if let (HELD_OUT, Some(last)) = (place.part, curve.points.last_mut()) {
-            last.1 = 1.6 + 1e-2 * (lr / WORLD.best).ln() + 2e-4 * rng.random_range(-1.0..1.0);
-        }
-    }
-    let (verdict, reason) = verdict(&experiment, &curves, "predicted-rate-is-near-the-best");
-    assert_eq!(verdict, Verdict::Inconclusive, "{reason}");
-    assert!(reason.contains("is the lowest or the highest that was tried"), "{reason}");
-}
-
-#[test]
-fn seeds_that_diverge_leave_a_rate_out_of_the_means() {
-    let (experiment, body) = small(&["sweep.parabola.window='all'"]);
-    let mut curves = WORLD.curves(&experiment, &body);
-    let whole = Valleys::new(&body, &curves);
-    let arm = &body.arms[0];
-    let before = whole.optimum(arm, 0.5, &whole.seeds);
-    let first = Place { arm: "base".to_owned(), part: 0.5, rate: Rate::At(0.016) }.to_string();
-    // One that diverged leaves no last loss, or none at all.
-    curves.retain(|curve| curve.arm != first || curve.seed > 1);
-    for curve in curves.iter_mut().filter(|curve| curve.arm == first && curve.seed == 2) {
-        curve.points.truncate(1);
-    }
-    let left = Valleys::new(&body, &curves);
-    let after = left.optimum(arm, 0.5, &left.seeds);
-    let (before, after) = (before.vertex().unwrap(), after.vertex().unwrap());
-    assert_eq!((before.n_points, after.n_points), (8, 7));
-    assert!((before.ln_x - after.ln_x).abs() < 1e-9, "levels of seeds move no optimum");
-}
-
-#[test]
-fn intervals_of_many_worlds_hold_the_truth_as_often_as_they_say() {
-    if std::env::var_os("RUN_SLOW").is_none() {
-        return;
-    }
-    let (experiment, body) = small(&["sweep.bootstrap=200"]);
-    let mut hits = [0, 0];
-    for salt in 0..400 {
-        let curves = World { salt, ..WORLD }.curves(&experiment, &body);
-        let valleys = Valleys::new(&body, &curves);
-        let mut rng = Seed::new(salt).stream("draws");
-        let found = Spread::new(&valleys, &body.arms[0], &body.horizons.fitted, &mut rng).unwrap();
-        let rate = found.rate_at(body.n_tokens(HELD_OUT)).interval.unwrap();
-        hits[0] += usize::from(found.exponent().interval.unwrap().contains(WORLD.exponent));
-        hits[1] += usize::from(rate.contains(WORLD.best));
-    }
-    // 380 are expected, give or take 4.4.
-    assert!(hits.iter().all(|hits| (362..=396).contains(hits)), "{hits:?}");
 }

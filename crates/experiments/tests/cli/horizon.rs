@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use forerun_runs::results::{Row, read_results};
@@ -77,6 +78,8 @@ fn external(script: &str, more: &[&str]) -> Vec<String> {
     ["run", "lr-horizon-external"].map(str::to_owned).into_iter().chain(set).chain(more).collect()
 }
 
+const ONE: &[&str] = &["--seeds", "1", "--jobs", "1"];
+
 fn words(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
@@ -135,29 +138,78 @@ fn a_command_that_fails_fails_its_cell_with_its_last_words() {
     assert!(!place.only_run("lr-horizon-external").join("DONE").exists());
 }
 
+/// A command that listens to nobody and tells its own number and that of the worker that started it.
+const DEAF: &str = "['python3','-c','import os,signal,sys,time; \
+                    signal.signal(signal.SIGTERM,signal.SIG_IGN); \
+                    f=open(sys.argv[1]+\"/told\",\"w\"); \
+                    f.write(\"%d %d\\n\"%(os.getpid(),os.getppid())); f.close(); time.sleep(600)', \
+                    '{out}','{lr}','{steps}']";
+
+/// The numbers of the first command that runs, and of its worker.
+fn first_command(place: &Place, child: &mut std::process::Child) -> (String, String) {
+    let cells = place.path().join("runs/cells");
+    let started = Instant::now();
+    loop {
+        let files = children(&cells).into_iter().map(|cell| cell.join("out/told"));
+        let mut texts = files.filter_map(|file| fs::read_to_string(file).ok());
+        if let Some(text) = texts.find(|text| text.ends_with('\n')) {
+            let (command, worker) = text.trim().split_once(' ').unwrap();
+            return (command.to_owned(), worker.to_owned());
+        }
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its command began");
+        assert!(started.elapsed() < Duration::from_secs(120), "the command does not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[track_caller]
+fn check_gone(pid: &str) {
+    let since = Instant::now();
+    loop {
+        let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if status.is_empty() || status.contains(") Z ") {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "the command goes on: {status}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_run_that_is_interrupted_leaves_no_command_behind() {
     let place = Place::new();
-    let script = "['python3','-c','import os,sys,time; \
-                  open(sys.argv[1]+\"/pid\",\"w\").write(str(os.getpid())); time.sleep(60)', \
-                  '{out}','{lr}','{steps}']";
-    let arguments = external(script, &["--seeds", "1", "--jobs", "1"]);
+    let arguments =
+        external(&DEAF.replace("SIGTERM,signal.SIG_IGN", "SIGUSR1,signal.SIG_IGN"), ONE);
     let mut child = place.start(&words(&arguments));
-    let cells = place.path().join("runs/cells");
-    let pid = || {
-        let files = children(&cells).into_iter().map(|cell| cell.join("out/pid"));
-        let mut texts = files.filter_map(|file| fs::read_to_string(file).ok());
-        texts.find(|text| !text.is_empty())
-    };
-    let started = Instant::now();
-    while pid().is_none() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it was interrupted");
-        assert!(started.elapsed() < Duration::from_secs(50), "the command does not start");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let (command, _) = first_command(&place, &mut child);
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    let pid = pid().unwrap();
-    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    assert!(status.is_empty() || status.contains(") Z "), "{status}");
+    check_gone(&command);
+}
+
+#[test]
+fn a_worker_that_is_killed_leaves_no_command_behind() {
+    let place = Place::new();
+    let mut child = place.start(&words(&external(DEAF, ONE)));
+    let (command, worker) = first_command(&place, &mut child);
+    let killed = Command::new("kill").args(["-s", "KILL", &worker]).status().unwrap();
+    assert!(killed.success());
+    check_gone(&command);
+    signal(&child, "INT");
+    child.wait().unwrap();
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_worker_that_is_killed_with_its_parent_leaves_no_command_behind() {
+    let place = Place::new();
+    let script = DEAF.replace("SIGTERM,signal.SIG_IGN", "SIGUSR1,signal.SIG_IGN");
+    let mut child = place.start(&words(&external(&script, ONE)));
+    let (command, worker) = first_command(&place, &mut child);
+    // Neither can tell it anything any more: the system does.
+    let numbers = [child.id().to_string(), worker];
+    let killed = Command::new("kill").args(["-s", "KILL"]).args(&numbers).status().unwrap();
+    assert!(killed.success());
+    child.wait().unwrap();
+    check_gone(&command);
 }

@@ -33,7 +33,7 @@ pub(super) fn valleys(findings: &Findings<'_>) -> Figure {
             "Above the lowest point of each horizon's parabola. Bars are 95 % intervals over {}, after each seed's own level \
              is taken off: seeds differ in level more than learning rates do. Marks at the edge: diverged, or more than \
              {HIGHEST} above.",
-            counted(findings.outcome.experiment.seeds, "seed")
+            counted(findings.experiment.seeds, "seed")
         ),
         plot: Plot::Panels(Panels {
             x: Axis::log10("peak learning rate", ""),

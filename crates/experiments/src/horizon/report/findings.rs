@@ -5,19 +5,22 @@ use forerun_runs::seed::Seed;
 use forerun_runs::stats;
 use forerun_scaling::Fit;
 use forerun_scaling::audit::rule_of_thumb;
-use forerun_scaling::parabola::Optimum;
+use forerun_scaling::parabola::{Optimum, Reason};
 use forerun_scaling::units::Tokens;
 use serde_json::Value;
 
+use crate::config::Experiment;
+use crate::horizon::fit::Law;
 use crate::horizon::spread::{Known, Spread};
-use crate::horizon::valley::Valleys;
-use crate::horizon::{Arm, HELD_OUT, HorizonConfig, fit};
-use crate::outcome::Outcome;
+use crate::horizon::valley::{Valleys, reason_in_words};
+use crate::horizon::{Arm, HELD_OUT, HorizonConfig, fit, verdicts};
+use crate::outcome::Curve;
 use crate::report_parts::Mean;
 
 /// Everything that the report is made of.
 pub(super) struct Findings<'a> {
-    pub(super) outcome: &'a Outcome,
+    pub(super) experiment: &'a Experiment,
+    rows: &'a [Row],
     pub(super) body: &'a HorizonConfig,
     pub(super) valleys: Valleys<'a>,
     /// The law of the fitted horizons.
@@ -26,18 +29,43 @@ pub(super) struct Findings<'a> {
     pub(super) whole: Option<Spread>,
 }
 
+/// A fitted horizon that has no part in the law.
+pub(super) struct Missing {
+    pub(super) part: f64,
+    pub(super) reason: String,
+    /// What its part would be, where its best rate lies beyond what its parabola goes through.
+    pub(super) beyond: Option<Beyond>,
+}
+
+/// What a horizon whose best rate lies beyond what its parabola goes through would make of the law.
+pub(super) struct Beyond {
+    /// Where the parabola is lowest, or the end of what was tried, if that is nearer.
+    pub(super) rate: f64,
+    /// Whether it is the end.
+    pub(super) is_end: bool,
+    /// The exponent with the best rate there.
+    pub(super) exponent: f64,
+    /// Whether the exponent is larger with a best rate further out.
+    pub(super) grows: bool,
+}
+
 impl<'a> Findings<'a> {
-    pub(super) fn new(outcome: &'a Outcome, body: &'a HorizonConfig) -> Self {
-        let valleys = Valleys::new(body, &outcome.curves);
+    pub(super) fn new(
+        experiment: &'a Experiment,
+        body: &'a HorizonConfig,
+        rows: &'a [Row],
+        curves: &[Curve],
+    ) -> Self {
+        let valleys = Valleys::new(body, rows, curves);
         let spread = |parts: &[f64], label: &str| {
-            let seed = Seed::new(outcome.experiment.root_seed);
+            let seed = Seed::new(experiment.root_seed);
             let mut rng = seed.stream(&format!("lr-horizon/{label}"));
             Spread::new(&valleys, body.subject()?, parts, &mut rng)
         };
         let fitted = spread(&body.horizons.fitted, "fitted");
         let all = body.subject().map_or_else(Vec::new, |arm| body.parts(arm));
         let whole = spread(&all, "whole");
-        Self { outcome, body, valleys, fitted, whole }
+        Self { experiment, rows, body, valleys, fitted, whole }
     }
 
     pub(super) fn subject(&self) -> Option<&'a Arm> {
@@ -64,6 +92,62 @@ impl<'a> Findings<'a> {
         Some(Known::of_rates(vertex.x, &self.valleys.optima_by_seed(arm, part)))
     }
 
+    /// The fitted horizons that have no part in the law, as the means of all seeds show no optimum there.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        let Some(arm) = self.subject() else { return Vec::new() };
+        let missing = |&part: &f64| {
+            let valley = self.valley(arm, part);
+            let reason = reason_in_words(&valley)?;
+            Some(Missing { part, reason, beyond: self.beyond(arm, part, &valley) })
+        };
+        self.body.horizons.fitted.iter().filter_map(missing).collect()
+    }
+
+    fn beyond(&self, arm: &Arm, part: f64, valley: &Optimum) -> Option<Beyond> {
+        let Optimum::NotIdentified(Reason::AtEdge { below, x }, _) = valley else { return None };
+        let means = self.valleys.means(arm, part, &self.valleys.seeds);
+        let sound: Vec<f64> =
+            means.iter().filter(|point| point.1.is_finite()).map(|point| point.0).collect();
+        let (first, last) = (*sound.first()?, *sound.last()?);
+        let (rate, is_end) = (x.clamp(first, last), !(first..=last).contains(x));
+        let others =
+            self.body.horizons.fitted.iter().filter_map(|&other| {
+                Some((self.n_tokens(other), self.valley(arm, other).vertex()?.x))
+            });
+        let others: Vec<(f64, f64)> = others.collect();
+        let with = |rate: f64| {
+            let all = [others.as_slice(), &[(self.n_tokens(part), rate)]].concat();
+            Some(Law::through(&all)?.exponent())
+        };
+        let exponent = with(rate)?;
+        let further = if *below { rate / 2.0 } else { rate * 2.0 };
+        Some(Beyond { rate, is_end, exponent, grows: with(further)? > exponent })
+    }
+
+    /// Of each seed by itself, how many octaves the law's prediction for the held-out horizon and the rate that is carried
+    /// over lie from its optimum there, NaN where it has none.
+    pub(super) fn distances(&self) -> Option<[Vec<f64>; 2]> {
+        let arm = self.subject()?;
+        let errors = |&seed: &u64| verdicts::errors(&self.valleys, arm, seed).map(f64::abs);
+        let errors: Vec<[f64; 2]> = self.valleys.seeds.iter().map(errors).collect();
+        Some([0, 1].map(|index| errors.iter().map(|error| error[index]).collect()))
+    }
+
+    /// The rates that the best of the others means, by seed: the others have it, so that seeds may differ.
+    pub(super) fn best_rates(&self) -> Vec<f64> {
+        let seeds = self.valleys.seeds.iter();
+        let mut rates: Vec<f64> = seeds.filter_map(|&seed| self.valleys.best_for(seed)).collect();
+        rates.sort_by(f64::total_cmp);
+        rates.dedup();
+        rates
+    }
+
+    /// Mean held-out loss at the best of the others.
+    pub(super) fn best_loss(&self) -> f64 {
+        let of = |&seed: &u64| self.valleys.held_out_loss(self.valleys.best_for(seed), seed);
+        stats::mean(&self.valleys.seeds.iter().map(of).collect::<Vec<f64>>())
+    }
+
     /// Horizons of the first arm that show an optimum.
     pub(super) fn n_horizons(&self) -> usize {
         let Some(arm) = self.subject() else { return 0 };
@@ -78,10 +162,10 @@ impl<'a> Findings<'a> {
     }
 
     /// By how much the held-out loss at a learning rate lies above that at the best that was tried without the law's
-    /// help, paired by seed; below 0 if it is better.
+    /// help, which for each seed the others choose, paired by seed; below 0 if it is better.
     pub(super) fn regret(&self, lr: Option<f64>) -> Option<Mean> {
-        let best = Some(self.valleys.best()?.lr);
         let above = |&seed: &u64| {
+            let best = self.valleys.best_for(seed);
             self.valleys.held_out_loss(lr, seed) - self.valleys.held_out_loss(best, seed)
         };
         let values: Vec<f64> = self.valleys.seeds.iter().map(above).collect();
@@ -126,7 +210,7 @@ impl<'a> Findings<'a> {
     pub(super) fn rows(&self, arm: &Arm) -> impl Iterator<Item = &'a Row> {
         let name = arm.name.clone();
         let own = move |row: &&Row| row.get("variant").and_then(|v| v.as_str()) == Some(&name);
-        self.outcome.rows.iter().filter(own)
+        self.rows.iter().filter(own)
     }
 
     /// Trainings of an arm's grid at a horizon that diverged.

@@ -6,7 +6,7 @@ use forerun_scaling::audit::{Audit, BestLr, RULE_OF_THUMB, audit};
 
 use super::findings::Findings;
 use super::words;
-use crate::horizon::spread::Known;
+use crate::horizon::spread::{Known, Spread};
 use crate::horizon::valley::reason_in_words;
 use crate::horizon::{Arm, HELD_OUT};
 use crate::report_parts::Mean;
@@ -65,7 +65,7 @@ fn seeds_in_words(optima: &[f64]) -> String {
     optima.iter().map(word).collect::<Vec<_>>().join(", ")
 }
 
-fn rate_cell(known: Known) -> Cell {
+pub(super) fn rate_cell(known: Known) -> Cell {
     match known.interval {
         Some(interval) => Cell::range(known.value, interval.low, interval.high),
         None => Cell::number(known.value, 3),
@@ -76,7 +76,8 @@ fn rate_cell(known: Known) -> Cell {
 pub(super) fn law(findings: &Findings<'_>) -> Table {
     let columns = vec![
         Column::text("fitted to"),
-        Column::number("exponent of the horizon, β", ""),
+        Column::number("β, mean of single seeds", ""),
+        Column::number("β, means of all seeds", ""),
         Column::number("exponent of the size, α", ""),
         Column::number("constant C", ""),
         Column::text("remark"),
@@ -86,23 +87,17 @@ pub(super) fn law(findings: &Findings<'_>) -> Table {
     for (name, spread) in laws {
         let Some(spread) = spread else {
             let remark = "fewer than three horizons show an optimum";
-            let row = vec![Cell::from(name), Cell::Empty, Cell::Empty, Cell::Empty];
+            let row = vec![Cell::from(name), Cell::Empty, Cell::Empty, Cell::Empty, Cell::Empty];
             rows.push([row, vec![Cell::from(remark)]].concat());
             continue;
-        };
-        let failed = match spread.n_failed {
-            0 => String::new(),
-            n => format!(
-                "{n} of {} draws of seeds show no law and are left out",
-                findings.body.sweep.bootstrap
-            ),
         };
         rows.push(vec![
             Cell::from(name),
             rate_cell(spread.exponent()),
+            Cell::number(spread.law.exponent(), 3),
             Cell::Empty,
             Cell::number(spread.law.constant(), 3),
-            Cell::from(failed),
+            Cell::from(gaps(findings, spread)),
         ]);
     }
     if let Some(fit) = findings.joint() {
@@ -110,16 +105,35 @@ pub(super) fn law(findings: &Findings<'_>) -> Table {
             |name: &str| fit.value(name).map_or(Cell::Empty, |value| Cell::number(value, 3));
         rows.push(vec![
             Cell::from("size and horizon, standard parametrisation"),
+            Cell::Empty,
             value("beta"),
             value("alpha"),
             value("C"),
             Cell::from("a sketch: sizes differ by one step of the width, and count embeddings"),
         ]);
     }
-    let caption = "LR* = C · N^-α · D^-β, N and D in billions. Intervals: 95 %, the wider of Student's over the laws of single \
-                   seeds and of a bootstrap over seeds. C is a value far outside of what was run"
+    let caption = "LR* = C · N^-α · D^-β, N and D in billions. β of single seeds, with Student's 95 % interval, is what the \
+                   claim is judged by; the law through the mean losses of all seeds is what predicts, and C is its: a value \
+                   far outside of what was run"
         .to_owned();
     Table { caption, columns, rows }
+}
+
+/// What the laws of single seeds and of draws of seeds lack.
+fn gaps(findings: &Findings<'_>, spread: &Spread) -> String {
+    let mut gaps = Vec::new();
+    if spread.n_partial > 0 {
+        let (n, all) = (spread.n_partial, findings.experiment.seeds);
+        gaps.push(format!("{n} of {all} seeds by themselves lack an optimum"));
+    }
+    if spread.n_failed > 0 {
+        let draws = findings.body.sweep.bootstrap;
+        gaps.push(format!(
+            "{} of {draws} draws of seeds show no law and are left out",
+            spread.n_failed
+        ));
+    }
+    gaps.join("; ")
 }
 
 /// Exponents of the horizon in the paper, by size; second-hand.
@@ -168,11 +182,7 @@ pub(super) fn regrets(findings: &Findings<'_>) -> Table {
     let carried_from =
         words::tokens_in_words(findings.n_tokens(findings.body.horizons.carried_from));
     let mut rows = vec![
-        regret_row(
-            findings,
-            "best of the others that were tried",
-            valleys.best().map(|best| best.lr),
-        ),
+        best_row(findings),
         regret_row(findings, "predicted by the law", valleys.predicted),
         regret_row(findings, &format!("carried over from {carried_from} tokens"), valleys.carried),
     ];
@@ -187,25 +197,38 @@ pub(super) fn regrets(findings: &Findings<'_>) -> Table {
         rows.push(row);
     }
     let caption = "The held-out horizon at learning rates that were chosen without it; intervals are 95 % over seeds, paired. \
-                   The others: all rates but the predicted one. Expected: by the parabola of that horizon"
+                   Best of the others: of all rates but the predicted one, that with the lowest mean over the other seeds, \
+                   so that no seed's own luck makes a rate look good. Expected: by the parabola of that horizon"
         .to_owned();
     Table { caption, columns, rows }
+}
+
+/// What the others are compared with; seeds may differ in it.
+fn best_row(findings: &Findings<'_>) -> Vec<Cell> {
+    let name = Cell::from("best of the others that were tried");
+    let rates = findings.best_rates();
+    if rates.is_empty() {
+        return vec![name, Cell::from("none")];
+    }
+    let in_words: Vec<String> = rates.iter().map(|&lr| words::rate_in_words(lr)).collect();
+    let loss = Cell::number(findings.best_loss(), 5);
+    let mut row = vec![name, Cell::from(in_words.join(" or ")), loss, Cell::from("0")];
+    match rates.as_slice() {
+        [lr] => row.extend(expected_cells(findings, *lr, Some(0.0))),
+        _ => row.extend([Cell::Empty, Cell::Empty]),
+    }
+    row
 }
 
 fn regret_row(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Vec<Cell> {
     let Some(lr) = lr else { return vec![Cell::from(name), Cell::from("none")] };
     let loss = findings.held_out_loss(Some(lr));
     let regret = findings.regret(Some(lr));
-    let is_best = findings.valleys.best().is_some_and(|best| best.lr == lr);
     let mut row = vec![
         Cell::from(name),
         Cell::from(words::rate_in_words(lr)),
         if loss.is_finite() { Cell::number(loss, 5) } else { Cell::from("diverged") },
-        match regret {
-            Some(_) if is_best => Cell::from("0"),
-            Some(regret) => regret.cell(2),
-            None => Cell::Empty,
-        },
+        regret.map_or(Cell::Empty, |regret| regret.cell(2)),
     ];
     row.extend(expected_cells(findings, lr, regret.map(|regret| regret.value)));
     row

@@ -3,9 +3,11 @@
 use forerun_runs::report::{Block, Command};
 use forerun_runs::stats::Interval;
 
-use super::findings::Findings;
+use super::findings::{Findings, Missing};
+use super::readings::{self, Reading};
 use crate::horizon::spread::Known;
 use crate::horizon::valley::reason_in_words;
+use crate::horizon::verdicts::MOVED_FROM;
 use crate::horizon::{Arm, HELD_OUT};
 use crate::plan::{counted, quantity};
 use crate::report_parts::{self, Mean};
@@ -56,7 +58,8 @@ fn rate_known(known: Known) -> String {
 /// The unit in which a claim's effect is told.
 pub(super) fn unit(series: &str) -> &'static str {
     match series {
-        "optimum" | "prediction-error" => "octaves",
+        "optimum" | "prediction-error" | "prediction-distance" | "carried-distance" => "octaves",
+        series if series.starts_with(MOVED_FROM) => "octaves",
         "loss/predicted" | "loss/carried" | "loss/best" => "nats per token",
         _ => "",
     }
@@ -80,9 +83,17 @@ pub(super) fn summary(findings: &Findings<'_>) -> String {
     }
 }
 
-pub(super) fn what_was_seen(findings: &Findings<'_>) -> Vec<String> {
+pub(super) fn what_was_seen(findings: &Findings<'_>, readings: &[Reading]) -> Vec<String> {
     let mut seen = vec![exponent(findings)];
+    seen.extend(findings.missing().iter().map(|missing| without(findings, missing)));
+    if let Some((low, high)) = readings::range(readings) {
+        seen.push(format!(
+            "Where optima are read off other points, or less the slant of the valleys, β is {low:.2} to {high:.2}."
+        ));
+    }
     seen.extend(prediction(findings));
+    seen.extend(carried(findings));
+    seen.extend(distances(findings));
     let regrets =
         [("predicted", findings.valleys.predicted), ("carried", findings.valleys.carried)];
     seen.extend(regrets.into_iter().filter_map(|(name, lr)| regret(findings, name, lr)));
@@ -99,7 +110,7 @@ fn exponent(findings: &Findings<'_>) -> String {
     };
     let found = spread.exponent();
     let text = format!(
-        "Over the fitted horizons the best learning rate is proportional to D^-β with β = {}.",
+        "Over the fitted horizons the best learning rate is proportional to D^-β with β = {}, the mean over single seeds.",
         known(found)
     );
     match found.interval {
@@ -112,26 +123,78 @@ fn exponent(findings: &Findings<'_>) -> String {
     }
 }
 
+/// What the law lacks without a horizon.
+fn without(findings: &Findings<'_>, missing: &Missing) -> String {
+    let tokens = tokens_in_words(findings.n_tokens(missing.part));
+    let text = format!("{tokens} tokens have no part in the law: there {}.", missing.reason);
+    match &missing.beyond {
+        Some(beyond) => format!(
+            "{text} With a best rate of {} there, {}, β would be {:.2}; further out, {}.",
+            rate_in_words(beyond.rate),
+            if beyond.is_end { "the end of what was tried" } else { "where it is lowest" },
+            beyond.exponent,
+            if beyond.grows { "larger" } else { "smaller" }
+        ),
+        None => text,
+    }
+}
+
 fn prediction(findings: &Findings<'_>) -> Option<String> {
     let tokens = tokens_in_words(findings.n_tokens(HELD_OUT));
     let predicted = findings.fitted.as_ref()?.rate_at(findings.n_tokens(HELD_OUT));
     let text = format!("For {tokens} tokens the law predicts {}", rate_known(predicted));
     let arm = findings.subject()?;
     Some(match findings.optimum(arm, HELD_OUT) {
-        Some(optimum) => {
-            let octaves = (predicted.value / optimum.value).log2();
-            let way = if octaves < 0.0 { "too low" } else { "too high" };
-            format!(
-                "{text}; the best there is {}, so that the prediction is {:.2} octaves {way}.",
-                rate_known(optimum),
-                octaves.abs()
-            )
-        }
+        Some(optimum) => format!(
+            "{text}; the best there is {}, so that the prediction is {}.",
+            rate_known(optimum),
+            off_by(predicted.value, optimum.value)
+        ),
         None => {
             let reason = reason_in_words(&findings.valley(arm, HELD_OUT)).unwrap_or_default();
             format!("{text}; the best there is not identified: {reason}.")
         }
     })
+}
+
+/// `0.21 octaves too high, within a factor of two`.
+fn off_by(rate: f64, best: f64) -> String {
+    let octaves = (rate / best).log2();
+    let way = if octaves < 0.0 { "too low" } else { "too high" };
+    let within = if octaves.abs() <= 1.0 { "within" } else { "not within" };
+    format!("{:.2} octaves {way}, {within} a factor of two", octaves.abs())
+}
+
+/// The rate of a short horizon, carried over, against the best.
+fn carried(findings: &Findings<'_>) -> Option<String> {
+    let carried = findings.valleys.carried?;
+    let optimum = findings.optimum(findings.subject()?, HELD_OUT)?;
+    let from = tokens_in_words(findings.n_tokens(findings.body.horizons.carried_from));
+    Some(format!(
+        "The best rate of {from} tokens, carried over unchanged, is {}: {}.",
+        rate_in_words(carried),
+        off_by(carried, optimum.value)
+    ))
+}
+
+/// The same for single seeds, which is what the claim is judged by.
+fn distances(findings: &Findings<'_>) -> Option<String> {
+    let [law, carried] = findings.distances()?;
+    let [law, carried] = [law, carried].map(|octaves| Mean::of(&octaves));
+    (law.value.is_finite() && carried.value.is_finite()).then(|| {
+        format!(
+            "Single seeds: their own laws err by {}, their own carried rates by {}.",
+            octaves(law),
+            octaves(carried)
+        )
+    })
+}
+
+fn octaves(mean: Mean) -> String {
+    match mean.interval {
+        Some(Interval { low, high }) => format!("{:.2} octaves [{low:.2}, {high:.2}]", mean.value),
+        None => format!("{:.2} octaves", mean.value),
+    }
 }
 
 fn regret(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Option<String> {
@@ -185,7 +248,7 @@ pub(super) fn limits(findings: &Findings<'_>) -> Vec<String> {
 }
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
-    let mut caveats = report_parts::caveats(&findings.outcome.experiment);
+    let mut caveats = report_parts::caveats(findings.experiment);
     let size = findings.subject().and_then(|arm| findings.n_params(arm));
     if size.is_some_and(|size| size < PAPER_SIZE.0) || findings.n_tokens(HELD_OUT) < PAPER_SIZE.1 {
         caveats.push(
@@ -194,21 +257,19 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
-    caveats.push(
-        "The batch is the same at every horizon. Where it grows with the horizon, the best learning rate may rise instead."
-            .to_owned(),
-    );
+    caveats.push(batch(findings));
     if let Some(epochs) = findings.epochs().filter(|epochs| *epochs > 1.0) {
         caveats.push(format!(
-            "The longest horizon reads the training text {epochs:.1} times; shorter ones read less of it more than once. \
-             Repetition is not what the paper studies."
+            "The longest horizon reads the training text {epochs:.1} times, which the shorter ones do not: what is held out \
+             differs from what is fitted in more than its length."
         ));
     }
     caveats.push(
-        "The best of the other rates at the held-out horizon is the lowest of several noisy means, so that its loss is a \
-         little too low and the regrets a little too high."
+        "The best of the other rates at the held-out horizon is chosen for each seed by the others. Where several rates are \
+         nearly as good, that is now and then not the best of them, and the regrets are a little too low."
             .to_owned(),
     );
+    caveats.extend(read_anew(findings));
     if findings.valleys.best().is_some_and(|best| best.at_edge) {
         caveats.push(
             "The lowest loss of the held-out horizon lies at the end of the learning rates that were tried there."
@@ -218,10 +279,36 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
     caveats
 }
 
+/// The sign of the exponent belongs to the batch. Step Law: Li et al. 2025, arXiv:2503.04715; its 1,911 dense runs, fitted
+/// at one batch size at a time.
+fn batch(findings: &Findings<'_>) -> String {
+    let ours = findings.body.batch_tokens().map_or("Ours".to_owned(), |tokens| {
+        format!("Ours, {} tokens at every horizon,", quantity(tokens as f64).trim_end())
+    });
+    format!(
+        "Whether the best rate falls or rises with the horizon hangs on the batch: by our fit of Step Law's published runs it \
+         falls where the batch is kept at some 0.1 million tokens, and rises where it is kept at 0.7 million or more. {ours} \
+         stands for small batches alone."
+    )
+}
+
+/// Rates are those that were trained. A program that reads the same sweep in another way would have trained others.
+fn read_anew(findings: &Findings<'_>) -> Option<String> {
+    let trained = findings.valleys.predicted?;
+    let anew = findings.valleys.prediction(&findings.valleys.seeds)?;
+    ((anew / trained).ln().abs() > 5e-3).then(|| {
+        format!(
+            "The predicted rate was trained at {}. Read anew, the same sweep predicts {}: the program has changed since.",
+            rate_in_words(trained),
+            rate_in_words(anew)
+        )
+    })
+}
+
 pub(super) fn next_steps(findings: &Findings<'_>) -> Vec<Block> {
     let longer = format!("--set horizons.held_out={}", 4 * findings.body.horizons.held_out);
     let mut steps = report_parts::next_steps(
-        &findings.outcome.experiment,
+        findings.experiment,
         &[("Horizons four times as long", longer.as_str())],
     );
     if findings.body.external.is_some() {
