@@ -21,6 +21,7 @@ use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
+use crate::names::check_names;
 
 pub(crate) use correlation::{derived, reconsider};
 pub(crate) use plan::cells;
@@ -159,18 +160,11 @@ impl LengthConfig {
         if self.arms.is_empty() {
             bail!("`arms` is empty");
         }
-        for (index, arm) in self.arms.iter().enumerate() {
+        check_names("an arm", "arms", self.arms.iter().map(|arm| &arm.name))?;
+        for arm in &self.arms {
             let name = &arm.name;
-            if name.is_empty()
-                || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
-            {
-                bail!("an arm's name is made of letters, digits, - and _, got `{name}`"); // it names files
-            }
             if *name == correlation::ALL_ARMS {
                 bail!("an arm cannot be called `{name}`: that is what claims call all of them");
-            }
-            if self.arms[..index].iter().any(|other| other.name == *name) {
-                bail!("two arms are called `{name}`");
             }
             // The vocabulary is known once the tokenizer is.
             let model =

@@ -28,6 +28,7 @@ mod length;
 mod magneto;
 mod merge;
 mod model;
+mod names;
 mod multilingual;
 pub mod outcome;
 pub mod plan;

@@ -19,6 +19,7 @@ use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
+use crate::names::check_names;
 
 pub(crate) use plan::cells;
 pub(crate) use report::{recommendation, report};
@@ -139,17 +140,9 @@ impl MagnetoConfig {
 
     fn validate_arms(&self) -> Result<()> {
         ensure!(!self.arms.is_empty(), "`arms` is empty");
-        for (index, arm) in self.arms.iter().enumerate() {
+        check_names("an arm", "arms", self.arms.iter().map(|arm| &arm.name))?;
+        for arm in &self.arms {
             let name = &arm.name;
-            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-            ensure!(
-                plain && !name.is_empty(),
-                "an arm's name is made of letters, digits, - and _, got `{name}`" // it names files
-            );
-            ensure!(
-                self.arms[..index].iter().all(|other| other.name != *name),
-                "two arms are called `{name}`"
-            );
             // The vocabulary is known once the tokenizer is.
             let model =
                 DecoderConfig { vocab_size: arm.model.vocab_size.max(1), ..arm.model.clone() };

@@ -33,6 +33,7 @@ use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
+use crate::names::check_names;
 
 pub(crate) use assess::AssessMixture;
 pub(crate) use data::prepare;
@@ -206,9 +207,9 @@ impl MixtureConfig {
     }
 
     fn validate_checks(&self) -> Result<()> {
+        check_names("a check", "checks", self.checks.iter().map(|check| &check.name))?;
         for (index, check) in self.checks.iter().enumerate() {
             let CheckConfig { name, arm, tokens, levels, .. } = check;
-            check_name("a check", name)?;
             self.validate_training(&format!("checks.{name}"), arm, *tokens)?;
             self.validate_levels(&format!("checks.{name}.levels"), levels)?;
             // Results are known by size and horizon.
@@ -221,13 +222,9 @@ impl MixtureConfig {
     }
 
     fn validate_arms(&self) -> Result<()> {
-        for (index, arm) in self.arms.iter().enumerate() {
+        check_names("an arm", "arms", self.arms.iter().map(|arm| &arm.name))?;
+        for arm in &self.arms {
             let name = &arm.name;
-            check_name("an arm", name)?;
-            ensure!(
-                self.arms[..index].iter().all(|other| other.name != *name),
-                "two arms are called `{name}`"
-            );
             // The vocabulary is known once the tokenizer is.
             let model =
                 DecoderConfig { vocab_size: arm.model.vocab_size.max(1), ..arm.model.clone() };
@@ -243,13 +240,8 @@ impl MixtureConfig {
     fn validate_families(&self) -> Result<()> {
         let n = self.families.len();
         ensure!((3..=MAX_FAMILIES).contains(&n), "families must be 3 to {MAX_FAMILIES}, got {n}");
-        for (index, family) in self.families.iter().enumerate() {
-            let FamilyConfig { name, weight, available, .. } = family;
-            check_name("a family", name)?;
-            ensure!(
-                self.families[..index].iter().all(|other| other.name != *name),
-                "two families are called `{name}`"
-            );
+        check_names("a family", "families", self.families.iter().map(|family| &family.name))?;
+        for FamilyConfig { name, weight, available, .. } in &self.families {
             ensure!(
                 *weight > 0.0 && weight.is_finite(),
                 "families.{name}.weight must be positive, got {weight}"
@@ -317,16 +309,6 @@ impl Arm {
 
 /// Names in rows are bytes; a design of so many families is far beyond what this kind is for.
 const MAX_FAMILIES: usize = 200;
-
-/// Names of arms and families stand in the names of series.
-fn check_name(what: &str, name: &str) -> Result<()> {
-    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    ensure!(
-        plain && !name.is_empty(),
-        "{what}'s name is made of letters, digits, - and _, got `{name}`"
-    );
-    Ok(())
-}
 
 fn validate_measure(measure: &Measure) -> Result<()> {
     let Measure { arm, series, at, .. } = measure;

@@ -1,12 +1,14 @@
 //! The plan of an experiment: its cells, what they will cost here, and what the design can detect.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use forerun_runs::report::rule_in_words;
 use forerun_runs::verdict::detectable_effect;
+use serde_json::{Value, json};
 
-use crate::cell::{Cell, Task};
+use crate::cell::{Cell, Cost, Machine, Task};
 use crate::config::Experiment;
 use crate::data::Prepared;
 use crate::external::External;
@@ -40,6 +42,28 @@ impl PlannedCell {
     /// Computes the key of `cell`.
     pub fn new(cell: Cell) -> Self {
         Self { key: cell.key(), cell }
+    }
+}
+
+/// A cell of `experiment` that reads nothing and needs none.
+pub(crate) fn cell(
+    experiment: &Experiment,
+    task: Task,
+    label: String,
+    tags: &[(&str, Value)],
+    cost: Cost,
+) -> Cell {
+    let Experiment { name, device, threads, .. } = experiment;
+    let tags = tags.iter().cloned().chain([("experiment", json!(name))]);
+    Cell {
+        task,
+        machine: Machine { device: device.clone(), threads: *threads },
+        inputs: BTreeMap::new(),
+        needs: Vec::new(),
+        label,
+        tags: tags.map(|(name, value)| (name.to_owned(), value)).collect(),
+        members: Vec::new(),
+        cost,
     }
 }
 

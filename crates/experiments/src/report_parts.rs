@@ -145,15 +145,22 @@ pub(crate) fn provenance(outcome: &Outcome) -> Vec<Block> {
 
 /// Commands worth trying after a run: on other text, with what each option of `changes` says, with more seeds.
 pub(crate) fn next_steps(experiment: &Experiment, changes: &[(&str, &str)]) -> Vec<Block> {
-    let try_next = |label: &str, options: &str| {
-        let line = format!("cargo xtask run-experiment {} {options}", experiment.name);
-        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
-    };
-    let seeds = format!("--seeds {}", 2 * experiment.seeds.max(3));
-    let mut steps = vec![try_next("On your own text", "--data my.txt")];
-    steps.extend(changes.iter().map(|(label, options)| try_next(label, options)));
-    steps.push(try_next("More seeds, for narrower intervals (finished cells are reused)", &seeds));
+    let mut steps = vec![try_next(experiment, "On your own text", "--data my.txt")];
+    steps.extend(changes.iter().map(|(label, options)| try_next(experiment, label, options)));
+    let label = "More seeds, for narrower intervals (finished cells are reused)";
+    steps.push(try_next(experiment, label, &more_seeds(experiment)));
     steps
+}
+
+/// The experiment with other options.
+pub(crate) fn try_next(experiment: &Experiment, label: &str, options: &str) -> Block {
+    let line = format!("cargo xtask run-experiment {} {options}", experiment.name);
+    Block::Command(Command { label: label.to_owned(), lines: vec![line] })
+}
+
+/// Twice as many, six at least.
+pub(crate) fn more_seeds(experiment: &Experiment) -> String {
+    format!("--seeds {}", 2 * experiment.seeds.max(3))
 }
 
 /// The command that runs this very configuration.

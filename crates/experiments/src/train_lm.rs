@@ -20,6 +20,7 @@ use crate::data::open_packed;
 use crate::environment;
 use crate::model::{LanguageModel, Rows};
 use crate::store;
+use crate::train_stack::in_a_word;
 use crate::training_log::{Course, Log, METRICS};
 use crate::worker::{End, Work};
 
@@ -60,16 +61,14 @@ pub(crate) fn run(task: &TrainLm, work: &Work<'_>) -> Result<End> {
     let checkpoints = store::checkpoints(work.dir);
     let outcome =
         train(&model, &mut rows, Some(evaluation), &task.training, &checkpoints, &mut log)?;
-    let name = match outcome {
+    match outcome {
         Outcome::Stopped { .. } => return Ok(End::Stopped { resumable: log.saved }),
-        Outcome::Finished { .. } => "finished",
-        Outcome::Diverged { .. } => "diverged",
-        Outcome::OutOfMemory { .. } => "out-of-memory",
-    };
-    if name == "finished" {
-        save_checkpoint(&decoder, &work.dir.join("model"))?;
+        Outcome::Finished { .. } => {
+            save_checkpoint(&decoder, &work.dir.join("model"))?;
+        }
+        Outcome::Diverged { .. } | Outcome::OutOfMemory { .. } => {}
     }
-    Ok(End::Result(result(task, work, &decoder, name)?))
+    Ok(End::Result(result(task, work, &decoder, in_a_word(&outcome))?))
 }
 
 /// Everything that is told about the training comes from `metrics.jsonl`, so that a resumed run tells the same.

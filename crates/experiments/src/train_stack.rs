@@ -236,36 +236,61 @@ fn result(
     rates: &[f64],
     outcomes: &[Outcome],
 ) -> Result<CellResult> {
-    let records = read_metrics(&work.dir.join(METRICS))?;
-    let flops = flops_per_token(&task.model, task.training.seq_len);
-    let mut members = Vec::new();
-    let mut speed = 0.0;
-    for (index, (&lr, outcome)) in rates.iter().zip(outcomes).enumerate() {
-        let course = Course::of(&records, Some(index));
-        speed = course.tokens_per_sec.unwrap_or(0.0).max(speed);
-        let (mut row, series) = course.told(&task.training);
-        row.extend([
-            ("outcome".to_owned(), json!(in_a_word(outcome))),
-            ("lr".to_owned(), json!(lr)),
-            ("member".to_owned(), json!(index)),
-        ]);
-        if let Outcome::Diverged { step, .. } = outcome {
-            row.insert("diverged_at_step".to_owned(), json!(step));
-        }
-        members.push(MemberResult { row, series });
+    let courses = courses(work.dir, outcomes.len())?;
+    let members = courses.iter().zip(rates).zip(outcomes).enumerate();
+    let members = members.map(|(index, ((course, &lr), outcome))| {
+        member_result(course, &task.training, index, lr, outcome)
+    });
+    let row = stack_row(&task.model, &task.training, &courses, outcomes);
+    Ok(CellResult { row, members: members.collect(), ..CellResult::default() })
+}
+
+/// What `metrics.jsonl` in the folder of a stack says of each member.
+pub(crate) fn courses(stack: &Path, n_members: usize) -> Result<Vec<Course>> {
+    let records = read_metrics(&stack.join(METRICS))?;
+    Ok((0..n_members).map(|member| Course::of(&records, Some(member))).collect())
+}
+
+/// What any member of a stack tells of its training.
+pub(crate) fn member_result(
+    course: &Course,
+    training: &TrainConfig,
+    index: usize,
+    lr: f64,
+    outcome: &Outcome,
+) -> MemberResult {
+    let (mut row, series) = course.told(training);
+    row.extend([
+        ("outcome".to_owned(), json!(in_a_word(outcome))),
+        ("lr".to_owned(), json!(lr)),
+        ("member".to_owned(), json!(index)),
+    ]);
+    if let Outcome::Diverged { step, .. } = outcome {
+        row.insert("diverged_at_step".to_owned(), json!(step));
     }
+    MemberResult { row, series }
+}
+
+/// What is said of a stack as a whole.
+pub(crate) fn stack_row(
+    model: &DecoderConfig,
+    training: &TrainConfig,
+    courses: &[Course],
+    outcomes: &[Outcome],
+) -> BTreeMap<String, Value> {
     // Members share each update's time evenly, and the diverged are computed to the end.
-    let speed = (speed > 0.0).then_some(speed * task.members.len() as f64);
-    let whole = BTreeMap::from([
+    let fastest = courses.iter().filter_map(|course| course.tokens_per_sec).fold(0.0, f64::max);
+    let speed = (fastest > 0.0).then_some(fastest * courses.len() as f64);
+    let flops = flops_per_token(model, training.seq_len);
+    let row = [
         ("outcome", json!(of_all(outcomes))),
-        ("n_params", json!(n_params(&task.model))),
-        ("n_members", json!(task.members.len())),
+        ("n_params", json!(n_params(model))),
+        ("n_members", json!(courses.len())),
         ("stack_tokens_per_sec", json!(speed)),
         ("flops_per_sec", json!(speed.map(|speed| speed * flops))),
         ("peak_memory_bytes", json!(environment::peak_memory_bytes())),
-    ]);
-    let row = whole.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Ok(CellResult { row, members, ..CellResult::default() })
+    ];
+    row.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 pub(crate) fn in_a_word(outcome: &Outcome) -> &'static str {
@@ -278,7 +303,7 @@ pub(crate) fn in_a_word(outcome: &Outcome) -> &'static str {
 }
 
 /// What a manifest calls the cell: finished if any member is.
-pub(crate) fn of_all(outcomes: &[Outcome]) -> &'static str {
+fn of_all(outcomes: &[Outcome]) -> &'static str {
     let finished = outcomes.iter().find(|outcome| matches!(outcome, Outcome::Finished { .. }));
     finished.or(outcomes.first()).map_or("finished", in_a_word)
 }

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 
 use super::grid::TEXT;
 use super::{Arm, MagnetoConfig, Place};
-use crate::cell::{Cell, Cost, Machine, Task};
+use crate::cell::{Cell, Cost, Task};
 use crate::config::Experiment;
 use crate::data::Prepared;
-use crate::plan::{LIBTORCH_BYTES, PlannedCell};
+use crate::plan::{LIBTORCH_BYTES, PlannedCell, cell};
 use crate::train_stack::{LearningRate, StackMember, TrainStack, activation_bytes, cost};
 use crate::unigram::UnigramLoss;
 use crate::update_size::UpdateSize;
@@ -156,20 +156,8 @@ impl Layout<'_> {
         seed: u64,
         cost: Cost,
     ) -> Cell {
-        let common = [("seed", json!(seed)), ("experiment", json!(self.experiment.name))];
-        let tags = tags.iter().cloned().chain(common);
-        Cell {
-            task,
-            machine: Machine {
-                device: self.experiment.device.clone(),
-                threads: self.experiment.threads,
-            },
-            inputs: self.data.inputs(),
-            needs: Vec::new(),
-            label,
-            tags: tags.map(|(name, value)| (name.to_owned(), value)).collect(),
-            members: Vec::new(),
-            cost,
-        }
+        let mut tags = tags.to_vec();
+        tags.push(("seed", json!(seed)));
+        Cell { inputs: self.data.inputs(), ..cell(self.experiment, task, label, &tags, cost) }
     }
 }

@@ -20,10 +20,10 @@ use super::verdicts::{
     COMPARED, LAW, OWN, OWN_LAW, PROPORTIONAL, TEMPERATURE, TRANSFERRED, UNIFORM,
 };
 use super::{Arm, CheckConfig, MixtureConfig};
-use crate::cell::{Cell, Cost, Machine, Task};
+use crate::cell::{Cell, Cost, Task};
 use crate::config::Experiment;
 use crate::data::{Group, Prepared};
-use crate::plan::{LIBTORCH_BYTES, PlannedCell};
+use crate::plan::{LIBTORCH_BYTES, PlannedCell, cell};
 use crate::train_stack::cost;
 
 /// The trainings that others wait for come first, those that nothing waits for last.
@@ -282,19 +282,9 @@ impl<'a> Layout<'a> {
         seed: u64,
         cost: Cost,
     ) -> Cell {
-        let common = [("seed", json!(seed)), ("experiment", json!(self.experiment.name))];
-        let tags = tags.iter().cloned().chain(common);
-        let Experiment { device, threads, .. } = self.experiment;
-        Cell {
-            task,
-            machine: Machine { device: device.clone(), threads: *threads },
-            inputs: BTreeMap::new(),
-            needs: Vec::new(),
-            label,
-            tags: tags.map(|(name, value)| (name.to_owned(), value)).collect(),
-            members: Vec::new(),
-            cost,
-        }
+        let mut tags = tags.to_vec();
+        tags.push(("seed", json!(seed)));
+        cell(self.experiment, task, label, &tags, cost)
     }
 }
 

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use forerun_arch::{Decoder, DecoderConfig, flops_per_token, n_non_embedding_params, n_params};
-use forerun_runs::metrics::read_metrics;
+use forerun_arch::{Decoder, DecoderConfig, n_non_embedding_params};
 use forerun_runs::seed::Seed;
 use forerun_tensors::{parse_device, seed_generator};
 use forerun_tokens::{Packed, Sampler};
@@ -25,11 +24,10 @@ use super::place::{LOSS, SHARE};
 use super::rows::{MixedRows, Schedule, Spread};
 use crate::cell::{CellResult, MemberResult};
 use crate::data::open_packed;
-use crate::environment;
 use crate::model::LanguageModel;
 use crate::store;
-use crate::train_stack::{in_a_word, of_all};
-use crate::training_log::{Course, Log, METRICS, series};
+use crate::train_stack::{courses, member_result, stack_row};
+use crate::training_log::{Course, Log, series};
 use crate::worker::{End, Work, needed_result};
 
 /// What is trained, and how.
@@ -195,41 +193,20 @@ struct Found<'a> {
 
 /// Everything that is told about the training comes from `metrics.jsonl`, so that a resumed run tells the same.
 fn result(task: &TrainMixture, dir: &Path, found: &Found<'_>) -> Result<CellResult> {
-    let records = read_metrics(&dir.join(METRICS))?;
-    let mut speed = 0.0;
-    let mut members = Vec::new();
-    for index in 0..task.members.len() {
-        let course = Course::of(&records, Some(index));
-        speed = course.tokens_per_sec.unwrap_or(0.0).max(speed);
-        members.push(member(task, found, index, &course));
-    }
-    // Members share each update's time evenly, and the diverged are computed to the end.
-    let speed = (speed > 0.0).then_some(speed * task.members.len() as f64);
-    let flops = flops_per_token(&task.model, task.training.seq_len);
-    let row = BTreeMap::from([
-        ("outcome", json!(of_all(&found.outcomes))),
-        ("n_params", json!(n_params(&task.model))),
-        ("n_non_embedding_params", json!(n_non_embedding_params(&task.model))),
-        ("n_members", json!(task.members.len())),
-        ("stack_tokens_per_sec", json!(speed)),
-        ("flops_per_sec", json!(speed.map(|speed| speed * flops))),
-        ("peak_memory_bytes", json!(environment::peak_memory_bytes())),
-    ]);
-    Ok(CellResult { row: owned(row), members, ..CellResult::default() })
+    let courses = courses(dir, task.members.len())?;
+    let members =
+        courses.iter().enumerate().map(|(index, course)| member(task, found, index, course));
+    let mut row = stack_row(&task.model, &task.training, &courses, &found.outcomes);
+    let size = json!(n_non_embedding_params(&task.model));
+    row.insert("n_non_embedding_params".to_owned(), size);
+    Ok(CellResult { row, members: members.collect(), ..CellResult::default() })
 }
 
 fn member(task: &TrainMixture, found: &Found<'_>, index: usize, course: &Course) -> MemberResult {
-    let (mut row, mut curves) = course.told(&task.training);
     let Some(shares) = &found.shares[index] else { return no_mixture() };
     let outcome = &found.outcomes[index];
-    row.extend([
-        ("outcome".to_owned(), json!(in_a_word(outcome))),
-        ("lr".to_owned(), json!(task.training.optimiser.lr)),
-        ("member".to_owned(), json!(index)),
-    ]);
-    if let Outcome::Diverged { step, .. } = outcome {
-        row.insert("diverged_at_step".to_owned(), json!(step));
-    }
+    let lr = task.training.optimiser.lr;
+    let mut told = member_result(course, &task.training, index, lr, outcome);
     let finished = matches!(outcome, Outcome::Finished { .. });
     let losses: Vec<f64> = match finished {
         true => found.losses[index].clone(),
@@ -238,13 +215,12 @@ fn member(task: &TrainMixture, found: &Found<'_>, index: usize, course: &Course)
     for (family, name) in task.families.iter().enumerate() {
         let loss = losses.get(family).filter(|loss| loss.is_finite());
         let epochs = found.totals[index][family] as f64 / found.texts[family].len() as f64;
-        row.insert(format!("share_{name}"), json!(shares[family]));
-        row.insert(format!("loss_{name}"), json!(loss));
-        row.insert(format!("epochs_{name}"), json!(epochs));
+        told.row.insert(format!("share_{name}"), json!(shares[family]));
+        told.row.insert(format!("loss_{name}"), json!(loss));
+        told.row.insert(format!("epochs_{name}"), json!(epochs));
     }
-    curves.push(by_family(SHARE, shares));
-    curves.push(by_family(LOSS, &losses));
-    MemberResult { row, series: curves }
+    told.series.extend([by_family(SHARE, shares), by_family(LOSS, &losses)]);
+    told
 }
 
 /// Values over the families' places.

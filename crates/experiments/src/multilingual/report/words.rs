@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forerun_runs::report::{Block, Command};
+use forerun_runs::report::Block;
 use forerun_runs::stats::{self, Interval};
 use forerun_scaling::mixture::Weighing;
 
@@ -14,7 +14,7 @@ use crate::multilingual::place::Stage;
 use crate::multilingual::predictions::Predictor;
 use crate::multilingual::verdicts::{COMPARED, LEVEL, RELATIVE, TRANSFERRED, UNIFORM};
 use crate::plan::{counted, quantity};
-use crate::report_parts::{self, Mean, list};
+use crate::report_parts::{self, Mean, list, more_seeds, try_next};
 
 /// The unit of a claim's effect.
 pub(super) fn unit(claim: &config::Claim) -> &'static str {
@@ -301,27 +301,20 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
 }
 
 pub(super) fn next_steps(experiment: &Experiment) -> Vec<Block> {
-    let try_next = |label: &str, line: String| {
-        Block::Command(Command { label: label.to_owned(), lines: vec![line] })
-    };
-    let plain = format!("cargo xtask run-experiment {}", experiment.name);
-    let more = 2 * experiment.seeds.max(3);
-    vec![
-        try_next(
+    let steps = [
+        (
             "More seeds, for narrower intervals (laws stay as they are, and finished trainings are reused)",
-            format!("{plain} --seeds {more}"),
+            more_seeds(experiment),
         ),
-        try_next(
+        (
             "By the sum of losses (the laws' models are reused, the larger ones trained again)",
-            format!("{plain} --set mixing.weighing=sum"),
+            "--set mixing.weighing=sum".to_owned(),
         ),
-        try_next(
-            "If one family counts twice (likewise)",
-            format!("{plain} --set families.indic.weight=2.0"),
-        ),
-        try_next(
+        ("If one family counts twice (likewise)", "--set families.indic.weight=2.0".to_owned()),
+        (
             "On your own texts: Parquet or JSONL with a column `family` that has the configuration's names",
-            format!("{plain} --data my.parquet"),
+            "--data my.parquet".to_owned(),
         ),
-    ]
+    ];
+    steps.map(|(label, options)| try_next(experiment, label, &options)).into()
 }
