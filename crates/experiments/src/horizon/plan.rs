@@ -14,11 +14,11 @@ use serde_json::{Value, json};
 use super::external::{ExternalConfig, Given};
 use super::rate::{Ask, SweepRate, SweptCell};
 use super::{Arm, CARRIED, HELD_OUT, HorizonConfig, PREDICTED, Place, Rate};
-use crate::cell::{Cell, Cost, Machine, Task};
+use crate::cell::{Cell, Cost, Task};
 use crate::config::Experiment;
 use crate::data::{Input, Prepared};
 use crate::external::External;
-use crate::plan::{LIBTORCH_BYTES, PlannedCell, counted, quantity};
+use crate::plan::{LIBTORCH_BYTES, PlannedCell, cell, counted, quantity};
 use crate::report_parts::list;
 use crate::train_stack::{LearningRate, StackMember, TrainStack, cost};
 
@@ -282,20 +282,7 @@ impl Layout<'_> {
             ("batch_tokens", json!(self.body.batch_tokens())),
             ("text_tokens", json!(self.data.train.n_tokens)),
             ("step", json!("train")),
-            ("experiment", json!(self.experiment.name)),
         ];
-        Cell {
-            task,
-            machine: Machine {
-                device: self.experiment.device.clone(),
-                threads: self.experiment.threads,
-            },
-            inputs: BTreeMap::new(),
-            needs: Vec::new(),
-            label,
-            tags: tags.map(|(name, value)| (name.to_owned(), value)).into(),
-            members: Vec::new(),
-            cost,
-        }
+        cell(self.experiment, task, label, &tags, cost)
     }
 }

@@ -133,6 +133,18 @@ impl<'a> Findings<'a> {
         Some([0, 1].map(|index| errors.iter().map(|error| error[index]).collect()))
     }
 
+    /// The exponent between the two longest horizons of the first arm alone, over single seeds.
+    pub(super) fn last_exponent(&self) -> Option<Mean> {
+        let arm = self.subject()?;
+        let shorter = self.body.horizons.fitted.last().copied()?;
+        let growth = (self.n_tokens(HELD_OUT) / self.n_tokens(shorter)).ln();
+        let [short, long] = [shorter, HELD_OUT].map(|part| self.valleys.optima_by_seed(arm, part));
+        let exponents: Vec<f64> =
+            short.iter().zip(&long).map(|(short, long)| (short / long).ln() / growth).collect();
+        let mean = Mean::of(&exponents);
+        mean.value.is_finite().then_some(mean)
+    }
+
     /// The rates that the best of the others means, by seed: the others have it, so that seeds may differ.
     pub(super) fn best_rates(&self) -> Vec<f64> {
         let seeds = self.valleys.seeds.iter();

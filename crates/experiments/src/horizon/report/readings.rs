@@ -116,9 +116,8 @@ pub(super) fn table(findings: &Findings<'_>, readings: &[Reading]) -> Table {
     ];
     let caption = format!(
         "The law of the fitted horizons when optima are read in other ways; predicted and best are those of {} tokens. β is \
-         the mean over single seeds with Student's 95 % interval. Where too large a rate costs more than too small a one, the \
-         vertex of a parabola lies beside the lowest point, the more so the wider its window; with one grid at all horizons \
-         that makes β too small",
+         the mean over single seeds with Student's 95 % interval. If too large a rate cost more than too small a one, \
+         which is a slant, the vertex of a parabola would lie beside the lowest point, the more so the wider its window",
         words::tokens_in_words(findings.n_tokens(HELD_OUT))
     );
     let rows = readings.iter().map(|reading| row(findings, reading)).collect();

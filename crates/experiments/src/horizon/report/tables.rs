@@ -234,15 +234,20 @@ fn regret_row(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Vec<Cell>
     row
 }
 
-/// What the parabola of the held-out horizon says of a rate, and how many tokens a regret is worth: the measured one, or
-/// the expected one where nothing was run.
+/// What the parabola of the held-out horizon says of a rate, and how many tokens that is worth, or the measured regret
+/// where there is no parabola: it is made of all points, and knows a small regret better than two means do.
 fn expected_cells(findings: &Findings<'_>, lr: f64, regret: Option<f64>) -> Vec<Cell> {
-    let expected = audited(findings, lr).and_then(|audit| audit.penalty);
-    let tokens = regret.or(expected).and_then(|nats| findings.tokens_lost(nats.max(0.0)));
+    let expected = expected(findings, lr);
+    let tokens = expected.or(regret).and_then(|nats| findings.tokens_lost(nats.max(0.0)));
     vec![
         expected.map_or(Cell::Empty, |nats| Cell::number(nats, 2)),
         tokens.map_or(Cell::Empty, |share| Cell::number(100.0 * share, 2)),
     ]
+}
+
+/// By how much the parabola of the held-out horizon puts the loss at a rate above the lowest.
+pub(super) fn expected(findings: &Findings<'_>, lr: f64) -> Option<f64> {
+    audited(findings, lr)?.penalty
 }
 
 /// A learning rate against the measured optimum of the held-out horizon.

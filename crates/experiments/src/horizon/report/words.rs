@@ -2,15 +2,20 @@
 
 use forerun_runs::report::{Block, Command};
 use forerun_runs::stats::Interval;
+use forerun_scaling::audit::RULE_OF_THUMB;
 
 use super::findings::{Findings, Missing};
 use super::readings::{self, Reading};
+use super::tables::expected;
 use crate::horizon::spread::Known;
 use crate::horizon::valley::reason_in_words;
 use crate::horizon::verdicts::MOVED_FROM;
 use crate::horizon::{Arm, HELD_OUT};
 use crate::plan::{counted, quantity};
 use crate::report_parts::{self, Mean};
+
+/// The smallest and the largest exponent of the paper, by size.
+const PAPER_EXPONENTS: (f64, f64) = (0.3155, 0.7029);
 
 /// Parameters of the smallest model, and tokens of the shortest horizon, of the paper.
 const PAPER_SIZE: (f64, f64) = (50e6, 25e9);
@@ -78,8 +83,10 @@ pub(super) fn summary(findings: &Findings<'_>) -> String {
         tokens_in_words(findings.n_tokens(HELD_OUT))
     );
     match &findings.fitted {
-        Some(spread) => format!("{what} Its exponent is {}.", known(spread.exponent())),
-        None => format!("{what} The exponent is not identified."),
+        Some(spread) => {
+            format!("{what} The exponent of its fall is {}.", known(spread.exponent()))
+        }
+        None => format!("{what} The exponent of its fall is not identified."),
     }
 }
 
@@ -91,6 +98,7 @@ pub(super) fn what_was_seen(findings: &Findings<'_>, readings: &[Reading]) -> Ve
             "Where optima are read off other points, or less the slant of the valleys, β is {low:.2} to {high:.2}."
         ));
     }
+    seen.extend(last_step(findings));
     seen.extend(prediction(findings));
     seen.extend(carried(findings));
     seen.extend(distances(findings));
@@ -113,14 +121,35 @@ fn exponent(findings: &Findings<'_>) -> String {
         "Over the fitted horizons the best learning rate is proportional to D^-β with β = {}, the mean over single seeds.",
         known(found)
     );
-    match found.interval {
+    let text = match found.interval {
         Some(interval) if interval.low > 0.0 => format!("{text} It falls."),
         Some(interval) if interval.high < 0.0 => format!("{text} It rises."),
         Some(_) => {
             format!("{text} That is not told apart from no change: the exponent is not identified.")
         }
         None => format!("{text} There are too few seeds for an interval."),
+    };
+    match found.interval {
+        Some(interval) if interval.high < PAPER_EXPONENTS.0 => {
+            format!("{text} All of the paper's exponents, {}, are larger.", papers())
+        }
+        Some(interval) if interval.low > PAPER_EXPONENTS.1 => {
+            format!("{text} All of the paper's exponents, {}, are smaller.", papers())
+        }
+        _ => format!("{text} The paper's are {}.", papers()),
     }
+}
+
+fn papers() -> String {
+    let (low, high) = PAPER_EXPONENTS;
+    format!("{low:.2} to {high:.2}")
+}
+
+/// Whether the fall is the same further on.
+fn last_step(findings: &Findings<'_>) -> Option<String> {
+    let found = findings.last_exponent()?;
+    let known = known(Known { value: found.value, interval: found.interval });
+    Some(format!("From the longest fitted horizon to the held-out one alone, β is {known}."))
 }
 
 /// What the law lacks without a horizon.
@@ -167,13 +196,16 @@ fn off_by(rate: f64, best: f64) -> String {
 
 /// The rate of a short horizon, carried over, against the best.
 fn carried(findings: &Findings<'_>) -> Option<String> {
-    let carried = findings.valleys.carried?;
+    let (carried, thumb) = (findings.valleys.carried?, findings.thumb()?);
     let optimum = findings.optimum(findings.subject()?, HELD_OUT)?;
     let from = tokens_in_words(findings.n_tokens(findings.body.horizons.carried_from));
     Some(format!(
-        "The best rate of {from} tokens, carried over unchanged, is {}: {}.",
+        "The best rate of {from} tokens, carried over unchanged, is {}: {}. The paper's rule of thumb, exponent \
+         {RULE_OF_THUMB}, makes {} of it: {}.",
         rate_in_words(carried),
-        off_by(carried, optimum.value)
+        off_by(carried, optimum.value),
+        rate_in_words(thumb),
+        off_by(thumb, optimum.value)
     ))
 }
 
@@ -204,8 +236,13 @@ fn regret(findings: &Findings<'_>, name: &str, lr: Option<f64>) -> Option<String
         rate_in_words(lr?),
         nats(regret)
     );
-    if let Some(share) = findings.tokens_lost(regret.value).filter(|share| *share > 0.005) {
-        text.push_str(&format!(" {:.0} % more tokens would make up for it.", 100.0 * share));
+    if let Some(nats) = expected(findings, lr?) {
+        text.push_str(&format!(" The parabola of that horizon puts it {nats:.4} above the lowest"));
+        let share = findings.tokens_lost(nats).filter(|share| *share > 0.005);
+        text.push_str(&share.map_or_else(
+            || ".".to_owned(),
+            |share| format!(", for which {:.0} % more tokens would make up.", 100.0 * share),
+        ));
     }
     Some(text)
 }

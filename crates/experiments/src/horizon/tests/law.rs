@@ -200,8 +200,8 @@ fn a_seeds_own_luck_does_not_choose_what_it_is_compared_with() {
 fn bias(reader: impl Fn(ParabolaConfig) -> Reader) -> f64 {
     let (experiment, body) = small(&[]);
     let error = |salt| {
-        let slanted = World { curvature: 0.06, slant: 0.015, noise: 0.02, exponent: 0.4, ..WORLD };
-        let made = World { salt, ..slanted }.made(&experiment, &body);
+        let valley = World { best: 0.0027, curvature: 0.06, slant: 0.015, ..WORLD };
+        let made = World { exponent: 0.4, noise: 0.02, salt, ..valley }.made(&experiment, &body);
         let valleys = made.valleys(&body).read_by(reader(body.sweep.parabola));
         valleys.fitted_law(&valleys.seeds).unwrap().exponent() - 0.4
     };
