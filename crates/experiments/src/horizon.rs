@@ -29,6 +29,7 @@ use forerun_train::TrainConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
+use crate::names::check_names;
 
 pub(crate) use external::ExternalConfig;
 pub(crate) use plan::cells;
@@ -222,17 +223,9 @@ impl HorizonConfig {
 
     fn validate_arms(&self) -> Result<()> {
         ensure!(!self.arms.is_empty(), "`arms` is empty");
+        check_names("an arm", "arms", self.arms.iter().map(|arm| &arm.name))?;
         for (index, arm) in self.arms.iter().enumerate() {
             let name = &arm.name;
-            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-            ensure!(
-                plain && !name.is_empty(),
-                "an arm's name is made of letters, digits, - and _, got `{name}`" // it names files
-            );
-            ensure!(
-                self.arms[..index].iter().all(|other| other.name != *name),
-                "two arms are called `{name}`"
-            );
             self.validate_arm(arm, index == 0).with_context(|| format!("arms.{name}"))?;
         }
         Ok(())

@@ -73,7 +73,7 @@ pub(super) fn summary(findings: &Findings<'_>) -> String {
 pub(super) fn parts(parts: &BTreeMap<String, u64>) -> String {
     let total = parts.values().sum::<u64>().max(1) as f64;
     let mut parts: Vec<(&String, u64)> = parts.iter().map(|(name, &n)| (name, n)).collect();
-    parts.sort_by(|a, b| b.1.cmp(&a.1));
+    parts.sort_by_key(|part| std::cmp::Reverse(part.1));
     let part = |(name, n): &(&String, u64)| format!("{name} {:.0}", 100.0 * *n as f64 / total);
     parts.iter().map(part).collect::<Vec<String>>().join(", ")
 }
@@ -287,8 +287,11 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
         "UniMax is not among the mixtures: where no text is read too often it is the uniform one."
             .to_owned(),
     );
-    for found in [&findings.small, &findings.own].into_iter().flatten() {
-        caveats.extend(found.warnings.iter().map(|warning| format!("The fits say: {warning}.")));
+    for (found, whose) in
+        [(&findings.small, "the small models"), (&findings.own, "the larger size")]
+    {
+        let warnings = found.iter().flat_map(|found| &found.warnings);
+        caveats.extend(warnings.map(|warning| format!("The fits to {whose} say: {warning}.")));
     }
     let gap = findings.above_transferred(UNIFORM);
     if gap.interval.is_some_and(|interval| interval.contains(0.0)) {
