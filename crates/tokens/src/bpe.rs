@@ -235,7 +235,7 @@ struct Json<'a> {
     version: &'static str,
     truncation: (),
     padding: (),
-    added_tokens: [Special; 1],
+    added_tokens: [Special<'a>; 1],
     normalizer: (),
     pre_tokenizer: ByteLevelJson,
     post_processor: (),
@@ -243,15 +243,17 @@ struct Json<'a> {
     model: Model<'a>,
 }
 
+/// A token that is found in a text before anything else happens to it.
 #[derive(Serialize)]
-struct Special {
-    id: u32,
-    content: &'static str,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
+pub(crate) struct Special<'a> {
+    pub(crate) id: u32,
+    pub(crate) content: &'a str,
+    pub(crate) single_word: bool,
+    pub(crate) lstrip: bool,
+    pub(crate) rstrip: bool,
+    pub(crate) normalized: bool,
+    /// Whether it is left out of decoded texts.
+    pub(crate) special: bool,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -262,23 +264,42 @@ struct ByteLevelJson {
     use_regex: bool,
 }
 
+/// The tokens and merges of a BPE.
 #[derive(Serialize)]
-struct Model<'a> {
+pub(crate) struct Model<'a> {
     r#type: &'static str,
     dropout: (),
-    unk_token: (),
+    pub(crate) unk_token: Option<&'a str>,
     continuing_subword_prefix: (),
     end_of_word_suffix: (),
-    fuse_unk: bool,
-    byte_fallback: bool,
-    ignore_merges: bool,
+    pub(crate) fuse_unk: bool,
+    pub(crate) byte_fallback: bool,
+    pub(crate) ignore_merges: bool,
     #[serde(serialize_with = "by_id")]
-    vocab: &'a [String],
+    vocab: &'a [&'a str],
     merges: Vec<(&'a str, &'a str)>,
 }
 
+impl<'a> Model<'a> {
+    /// Tokens in the order of their ids, merges in the order in which they are made.
+    pub(crate) fn byte_pairs(vocab: &'a [&'a str], merges: Vec<(&'a str, &'a str)>) -> Self {
+        Self {
+            r#type: "BPE",
+            dropout: (),
+            unk_token: None,
+            continuing_subword_prefix: (),
+            end_of_word_suffix: (),
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: false,
+            vocab,
+            merges,
+        }
+    }
+}
+
 /// Writes the vocabulary in the order of its ids, whatever features serde_json was built with.
-fn by_id<S: Serializer>(vocab: &&[String], serializer: S) -> Result<S::Ok, S::Error> {
+fn by_id<S: Serializer>(vocab: &&[&str], serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(vocab.len()))?;
     for (id, token) in vocab.iter().enumerate() {
         map.serialize_entry(token, &id)?;
@@ -287,9 +308,11 @@ fn by_id<S: Serializer>(vocab: &&[String], serializer: S) -> Result<S::Ok, S::Er
 }
 
 fn tokenizer_json(merges: &Merges) -> Result<Vec<u8>> {
-    let mut vocab: Vec<String> = merges.tokens.iter().map(|t| byte_level::to_text(t)).collect();
-    vocab[N_BASE as usize - 1] = END_OF_DOCUMENT.to_owned();
-    let text = |id: u32| vocab[id as usize].as_str();
+    let tokens: Vec<String> = merges.tokens.iter().map(|t| byte_level::to_text(t)).collect();
+    let mut vocab: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    vocab[N_BASE as usize - 1] = END_OF_DOCUMENT;
+    let text = |id: u32| vocab[id as usize];
+    let pairs = merges.pairs.iter().map(|&(a, b)| (text(a), text(b))).collect();
     let byte_level = ByteLevelJson {
         r#type: "ByteLevel",
         add_prefix_space: false,
@@ -313,18 +336,7 @@ fn tokenizer_json(merges: &Merges) -> Result<Vec<u8>> {
         pre_tokenizer: byte_level,
         post_processor: (),
         decoder: byte_level,
-        model: Model {
-            r#type: "BPE",
-            dropout: (),
-            unk_token: (),
-            continuing_subword_prefix: (),
-            end_of_word_suffix: (),
-            fuse_unk: false,
-            byte_fallback: false,
-            ignore_merges: false,
-            vocab: &vocab,
-            merges: merges.pairs.iter().map(|&(a, b)| (text(a), text(b))).collect(),
-        },
+        model: Model::byte_pairs(&vocab, pairs),
     };
     serde_json::to_vec(&json).map_err(|error| Error::tokenizer("byte-level BPE", error))
 }

@@ -46,6 +46,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A chat template is no Jinja, or does not take these messages.
+    #[error("chat template of `{name}`{}: {reason}", Line(*line))]
+    Template {
+        /// The model's file or folder.
+        name: String,
+        /// The line in the template, counted from 1, where it is known.
+        line: Option<usize>,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// A GGUF file is damaged, is of a kind that cannot be read, or lacks what was asked for.
+    #[error("GGUF file `{name}`: {reason}")]
+    Gguf {
+        /// The file, or what the caller named it.
+        name: String,
+        /// What is wrong, with the metadata key or the tensor that it is about.
+        reason: String,
+    },
     /// A token id does not belong to the vocabulary in use.
     #[error("token id {id} in {place} is out of range: the vocabulary holds {vocab_size} ids")]
     TokenOutOfRange {
@@ -103,6 +121,15 @@ pub(crate) fn ensure(
     got: impl fmt::Display,
 ) -> Result<()> {
     if ok { Ok(()) } else { Err(Error::Config { field, want: want.into(), got: got.to_string() }) }
+}
+
+/// A line where known, as messages show it.
+struct Line(Option<usize>);
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
 }
 
 /// A file and, where known, its row, as messages show them.

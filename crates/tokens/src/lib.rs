@@ -1,10 +1,15 @@
-//! Text to training batches: tokenizers, token shards on disk, packing and sampling.
+//! Text to training batches, and models' files to text: tokenizers, chat templates, GGUF, token
+//! shards on disk, packing and sampling.
 //!
 //! Texts come as Parquet, JSONL or plain-text files ([`TextSource`], [`documents()`]). A
 //! [`Tokenizer`] turns them into ids: bytes, a Hugging Face `tokenizer.json`, or a byte-level BPE
 //! of one's own ([`train_bpe`]). The ids lie in one memory-mapped file that is built once and found
 //! again by its content ([`build_or_reuse`], [`Shards`]). [`Packed`] cuts them into rows for
 //! training, [`Sampler`] says which row comes when, on which rank, from any position on.
+//!
+//! A model that others trained comes with a vocabulary and a chat template, in a Hugging Face folder
+//! or in a [`gguf`] file: [`ModelTokenizer`] reads both, [`ChatTemplate`] turns conversations into
+//! prompts, [`StreamDecoder`] and [`StopStrings`] turn what the model generates into text.
 //!
 //! The crate chooses no path, prints nothing and does not panic; nothing here needs libtorch.
 //!
@@ -32,15 +37,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod alphabet;
 mod bpe;
 mod byte_level;
 mod cache;
+mod chat;
 mod documents;
 mod error;
 mod file;
 mod format;
+pub mod gguf;
 mod hash;
 mod jsonl;
+mod map;
+mod model_tokenizer;
 mod packed;
 mod parquet_text;
 mod permutation;
@@ -48,6 +58,7 @@ mod plain_text;
 mod sampler;
 mod shard;
 mod source;
+mod stop;
 mod stream;
 #[cfg(test)]
 mod testing;
@@ -55,11 +66,14 @@ mod tokenizer;
 
 pub use bpe::{BpeConfig, train_bpe};
 pub use cache::build_or_reuse;
+pub use chat::{ChatMessage, ChatOptions, ChatTemplate};
 pub use documents::{Document, Documents, documents};
 pub use error::{Error, Result};
+pub use model_tokenizer::ModelTokenizer;
 pub use packed::Packed;
 pub use sampler::Sampler;
 pub use shard::{ShardWriter, Shards, Tokens};
 pub use source::TextSource;
+pub use stop::StopStrings;
 pub use stream::StreamDecoder;
 pub use tokenizer::Tokenizer;

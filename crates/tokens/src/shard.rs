@@ -14,13 +14,12 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::hash::hex;
+use crate::map::Map;
 
 mod header;
-mod map;
 mod write;
 
 use header::{HEADER_BYTES, Header};
-use map::Map;
 pub(crate) use write::Origin;
 pub use write::ShardWriter;
 

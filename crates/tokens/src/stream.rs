@@ -9,14 +9,16 @@ const MAX_PENDING: usize = 8;
 
 /// Decodes token ids as they come.
 ///
-/// For bytes and byte-level vocabularies the pieces and the end together equal
-/// [`Tokenizer::decode`] of all ids. For others (SentencePiece with byte fallback, WordPiece) they
-/// do wherever the bytes form characters.
+/// For bytes, byte-level vocabularies and SentencePiece with byte fallback, the pieces and the end
+/// together equal [`Tokenizer::decode`] of all ids. For others (WordPiece, Unigram) they do wherever
+/// the bytes form characters. [`StopStrings`](crate::StopStrings) cuts the text off.
 #[derive(Debug)]
 pub struct StreamDecoder<'a> {
     tokenizer: &'a Tokenizer,
     /// Bytes that do not form a character yet.
     bytes: Vec<u8>,
+    /// Whether the text has begun.
+    begun: bool,
     /// For decoders of whole sequences: ids from the start of the last piece on …
     ids: Vec<u32>,
     /// … of which so many have been shown.
@@ -25,7 +27,7 @@ pub struct StreamDecoder<'a> {
 
 impl<'a> StreamDecoder<'a> {
     pub(crate) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, bytes: Vec::new(), ids: Vec::new(), n_shown: 0 }
+        Self { tokenizer, bytes: Vec::new(), begun: false, ids: Vec::new(), n_shown: 0 }
     }
 
     /// The text that `id` completes; empty while a character is incomplete.
@@ -37,7 +39,12 @@ impl<'a> StreamDecoder<'a> {
         self.tokenizer.check(id, || "a stream".to_owned())?;
         match self.tokenizer.kind() {
             Kind::Bytes => self.bytes.extend(u8::try_from(id)),
-            Kind::ByteLevel(vocabulary) => self.bytes.extend(vocabulary.bytes_of(id)),
+            Kind::Pieces(vocabulary, alphabet) => {
+                let bytes = vocabulary.bytes_of(id, *alphabet);
+                let n_stripped = if self.begun { 0 } else { alphabet.n_stripped(&bytes) };
+                self.begun |= !bytes.is_empty();
+                self.bytes.extend(&bytes[n_stripped..]);
+            }
             Kind::Sequence(vocabulary) => return self.push_to_sequence(vocabulary, id),
         }
         Ok(take_characters(&mut self.bytes))

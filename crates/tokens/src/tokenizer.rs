@@ -1,16 +1,18 @@
 //! Text to token ids and back: raw UTF-8 bytes, or whatever a Hugging Face `tokenizer.json` says.
 
 use std::fs;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::OnceLock;
 
 use rayon::prelude::*;
-use tokenizers::DecoderWrapper;
+use serde::de::IgnoredAny;
 use tokenizers::tokenizer::{AddedToken, Tokenizer as HuggingFace};
 
-use crate::byte_level;
+use crate::alphabet::Alphabet;
 use crate::error::{Error, Result, ensure};
 use crate::file::write_atomic;
+use crate::gguf::{self, Gguf};
 use crate::hash::{Hash, hash_parts, hex};
 use crate::stream::StreamDecoder;
 
@@ -45,7 +47,7 @@ pub struct Tokenizer {
 pub(crate) enum Kind {
     Bytes,
     /// Every token stands for bytes, some of which may be half a character.
-    ByteLevel(Box<Vocabulary>),
+    Pieces(Box<Vocabulary>, Alphabet),
     /// The decoder sees a whole sequence of tokens.
     Sequence(Box<Vocabulary>),
 }
@@ -94,8 +96,11 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] if `json` is no tokenizer.
     pub fn from_json(json: impl Into<Vec<u8>>, name: &str) -> Result<Self> {
         let json = json.into();
-        let mut plain =
-            HuggingFace::from_bytes(&json).map_err(|error| Error::tokenizer(name, error))?;
+        let failed = |reason: String| Error::tokenizer(name, reason);
+        // What is no JSON at all makes the library panic in places.
+        let text = str::from_utf8(&json).map_err(|error| failed(error.to_string()))?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| failed(error.to_string()))?;
+        let mut plain = guarded(|| HuggingFace::from_bytes(&json)).map_err(failed)?;
         plain.with_padding(None);
         plain.with_truncation(None).map_err(|error| Error::tokenizer(name, error))?;
         plain.set_encode_special_tokens(true);
@@ -106,11 +111,24 @@ impl Tokenizer {
             return Err(Error::tokenizer(name, "the vocabulary is empty"));
         }
         let end_of_document = END_OF_DOCUMENT.iter().find_map(|token| plain.token_to_id(token));
-        let byte_level = matches!(plain.get_decoder(), Some(DecoderWrapper::ByteLevel(_)));
+        let alphabet = plain.get_decoder().and_then(Alphabet::of);
         let hash = hash_parts([json.as_slice()]);
         let vocabulary = Box::new(Vocabulary { json, plain, special: OnceLock::new() });
-        let kind = if byte_level { Kind::ByteLevel } else { Kind::Sequence }(vocabulary);
+        let kind = match alphabet {
+            Some(alphabet) => Kind::Pieces(vocabulary, alphabet),
+            None => Kind::Sequence(vocabulary),
+        };
         Ok(Self { name: name.to_owned(), kind, vocab_size, end_of_document, hash })
+    }
+
+    /// Reads the vocabulary of a GGUF file: byte-level BPE (`gpt2`), or SentencePiece's BPE with byte
+    /// fallback (`llama`). [`Tokenizer::save`] writes it as a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`Error::Gguf`] for another kind of vocabulary, an unknown pre-tokenizer, or a vocabulary
+    /// that contradicts itself.
+    pub fn from_gguf(file: &Gguf) -> Result<Self> {
+        Self::from_json(gguf::Vocabulary::read(file)?.to_json()?, file.name())
     }
 
     /// Ends documents with `token`, which joins the vocabulary as a special token, under the next
@@ -158,7 +176,7 @@ impl Tokenizer {
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         match self.vocabulary() {
             None => Ok(text.bytes().map(u32::from).collect()),
-            Some(vocabulary) => self.encode_with(&vocabulary.plain, text),
+            Some(vocabulary) => self.encode_with(&vocabulary.plain, text, false),
         }
     }
 
@@ -168,13 +186,22 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_special(&self, text: &str) -> Result<Vec<u32>> {
-        let Some(vocabulary) = self.vocabulary() else { return self.encode(text) };
-        let special = vocabulary.special.get_or_init(|| {
-            let mut special = vocabulary.plain.clone();
-            special.set_encode_special_tokens(false);
-            special
-        });
-        self.encode_with(special, text)
+        match self.vocabulary() {
+            Some(vocabulary) => self.encode_with(vocabulary.special(), text, false),
+            None => self.encode(text),
+        }
+    }
+
+    /// As [`Tokenizer::encode_special`], with what the file puts around a text, such as BOS in
+    /// front: what a model that was not tuned to chat wants to complete.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>> {
+        match self.vocabulary() {
+            Some(vocabulary) => self.encode_with(vocabulary.special(), text, true),
+            None => self.encode(text),
+        }
     }
 
     /// [`Tokenizer::encode`] of each text, on all cores; the result does not depend on their
@@ -204,10 +231,14 @@ impl Tokenizer {
                 let bytes: Vec<u8> = ids.iter().filter_map(|&id| u8::try_from(id).ok()).collect();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             }
-            Kind::ByteLevel(vocabulary) | Kind::Sequence(vocabulary) => vocabulary
-                .plain
-                .decode(ids, true)
-                .map_err(|error| Error::tokenizer(&self.name, error)),
+            Kind::Pieces(vocabulary, alphabet) => {
+                let bytes: Vec<u8> =
+                    ids.iter().flat_map(|&id| vocabulary.bytes_of(id, *alphabet)).collect();
+                let text = &bytes[alphabet.n_stripped(&bytes)..];
+                Ok(String::from_utf8_lossy(text).into_owned())
+            }
+            Kind::Sequence(vocabulary) => guarded(|| vocabulary.plain.decode(ids, true))
+                .map_err(|reason| Error::tokenizer(&self.name, reason)),
         }
     }
 
@@ -227,6 +258,21 @@ impl Tokenizer {
     #[must_use]
     pub fn end_of_document(&self) -> Option<u32> {
         self.end_of_document
+    }
+
+    /// The id of `token` as the vocabulary writes it; none for the byte tokenizer.
+    #[must_use]
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.vocabulary()?.plain.token_to_id(token)
+    }
+
+    /// Whether `id` is a special token, which decoding leaves out.
+    #[must_use]
+    pub fn is_special(&self, id: u32) -> bool {
+        match self.vocabulary() {
+            Some(vocabulary) => vocabulary.is_special(id),
+            None => Some(id) == self.end_of_document,
+        }
     }
 
     /// SHA-256, in hex, of all that decides about ids.
@@ -260,13 +306,13 @@ impl Tokenizer {
     fn vocabulary(&self) -> Option<&Vocabulary> {
         match &self.kind {
             Kind::Bytes => None,
-            Kind::ByteLevel(vocabulary) | Kind::Sequence(vocabulary) => Some(vocabulary),
+            Kind::Pieces(vocabulary, _) | Kind::Sequence(vocabulary) => Some(vocabulary),
         }
     }
 
-    fn encode_with(&self, hub: &HuggingFace, text: &str) -> Result<Vec<u32>> {
-        let encoding =
-            hub.encode_fast(text, false).map_err(|error| Error::tokenizer(&self.name, error))?;
+    fn encode_with(&self, hub: &HuggingFace, text: &str, around: bool) -> Result<Vec<u32>> {
+        let encoding = guarded(|| hub.encode_fast(text, around))
+            .map_err(|reason| Error::tokenizer(&self.name, reason))?;
         Ok(encoding.get_ids().to_vec())
     }
 }
@@ -277,14 +323,29 @@ impl Vocabulary {
         self.plain.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
     }
 
-    /// The bytes of `id` in a byte-level vocabulary; none for a special token or an id that stands
-    /// for nothing.
-    pub(crate) fn bytes_of(&self, id: u32) -> Vec<u8> {
+    /// The bytes of `id`; none for a special token or an id that stands for nothing.
+    pub(crate) fn bytes_of(&self, id: u32, alphabet: Alphabet) -> Vec<u8> {
         let added = self.plain.get_added_vocabulary();
         match self.plain.id_to_token(id) {
-            Some(token) if !added.is_special_token(&token) => byte_level::to_bytes(&token),
+            Some(token) if !added.is_special_token(&token) => alphabet.to_bytes(&token),
             _ => Vec::new(),
         }
+    }
+
+    fn special(&self) -> &HuggingFace {
+        self.special.get_or_init(|| {
+            let mut special = self.plain.clone();
+            special.set_encode_special_tokens(false);
+            special
+        })
+    }
+}
+
+/// The library panics on some files that no tool has written; to a caller that is an error too.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("the tokenizers library does not know what to do with it".to_owned()),
     }
 }
 

@@ -35,6 +35,7 @@ fn other_commands_are_understood() {
         Some(Command::Test { fast: true, package: Some("tokens".to_owned()) }),
     );
     check("xtask setup --cuda", Some(Command::Setup { cuda: true }));
+    check("xtask model x", Some(Command::Model { name: Some("x".to_owned()) }));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wheels::LIBTORCH;
 
 fn check(row: &str, expected: Option<u64>) {
     let table =
@@ -19,7 +20,7 @@ fn the_table_of_df_is_understood() {
 fn too_little_room_is_refused_with_both_numbers() {
     let dir = tempfile::tempdir().unwrap();
     check_passes(dir.path());
-    let error = super::check(dir.path(), u64::MAX).unwrap_err().to_string();
+    let error = super::check(dir.path(), u64::MAX, &LIBTORCH).unwrap_err().to_string();
     assert!(
         error.contains("needs 18446744073710 MB free") && error.contains("set LIBTORCH"),
         "{error}"
@@ -27,7 +28,7 @@ fn too_little_room_is_refused_with_both_numbers() {
 }
 
 fn check_passes(dir: &Path) {
-    super::check(dir, 1).unwrap();
+    super::check(dir, 1, &LIBTORCH).unwrap();
 }
 
 #[test]

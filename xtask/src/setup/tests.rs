@@ -1,16 +1,11 @@
 //! Whole set-ups with small wheels of our own and a `python3` that copies them instead of fetching.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::testing::{copying_python, wheel};
 
 const HEADER: &str = "#define TORCH_VERSION_MAJOR 2\n#define TORCH_VERSION_MINOR 13\n#define TORCH_VERSION_PATCH 0\n";
 
@@ -49,7 +44,7 @@ impl Stage {
                 &["nvidia/lib/"],
             ),
         ];
-        let python = Python::at(&copying_python(dir.path())).unwrap();
+        let python = Python::at(&copying_python(dir.path()), &wheels::LIBTORCH).unwrap();
         Self { workspace: Workspace { root, callers_libtorch: None }, dir, python, wheels }
     }
 
@@ -67,51 +62,6 @@ impl Stage {
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name != ".libtorch.lock").collect()
     }
-}
-
-fn leak<T: ?Sized>(value: Box<T>) -> &'static T {
-    Box::leak(value)
-}
-
-fn wheel(
-    dir: &Path,
-    package: &'static str,
-    files: &[(&str, &str)],
-    keep: &'static [&'static str],
-) -> Wheel {
-    let path = dir.join(format!("{package}.whl"));
-    let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
-    for (name, text) in files {
-        zip.start_file(*name, SimpleFileOptions::default()).unwrap();
-        zip.write_all(text.as_bytes()).unwrap();
-    }
-    zip.finish().unwrap();
-    let hash: String =
-        Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-    let sha256 = leak(hash.into_boxed_str());
-    Wheel { package, version: "1", platform: "any", sha256, bytes: 1, kept_bytes: 1, keep }
-}
-
-fn copying_python(dir: &Path) -> PathBuf {
-    let path = dir.join("python3");
-    let script = r#"#!/bin/sh
-case "$*" in
-    "-m pip --version") echo "pip 1.0 from /nowhere (python 3.11)" ;;
-    *) here=$(dirname "$0")
-       for word in "$@"; do
-           case "$word" in *==*) package=${word%%==*} ;; esac
-           dest=$word # the last one
-       done
-       echo "$package" >>"$here/log"
-       cp "$here/$package.whl" "$dest/" ;;
-esac
-"#;
-    // Another process writes it: what other threads start must not hold it open, or it cannot be executed.
-    let write = "printf '%s' \"$1\" >\"$0\" && chmod +x \"$0\"";
-    let written =
-        Command::new("/bin/sh").args(["-c", write]).arg(&path).arg(script).status().unwrap();
-    assert!(written.success());
-    path
 }
 
 #[test]

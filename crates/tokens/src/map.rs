@@ -13,8 +13,9 @@ impl Map {
     pub(crate) fn new(file: &File) -> io::Result<Self> {
         // SAFETY: a map is sound as long as nobody changes or cuts the file. Shard files are
         // written under another name and renamed when they are complete; this crate never opens one
-        // for writing, and replaces one by a rename, which leaves the mapped file as it is. That
-        // other programs do not write into them is a condition of use, as for every memory map.
+        // for writing, and replaces one by a rename, which leaves the mapped file as it is. Model
+        // files it only reads. That other programs do not write into them is a condition of use, as
+        // for every memory map.
         #[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see above")]
         let map = unsafe { Mmap::map(file)? };
         Ok(Self(map))
