@@ -83,8 +83,8 @@ pub use gains::Gains;
 pub use generate::generate;
 pub use hf::{GenerationDefaults, LoadOptions};
 pub use lm::{
-    CausalLm, Chosen, Linear, LmCache, LmConfig, LmFamily, LmRope, Map, Phi3Small, Projection,
-    RopeScaling, Table,
+    Calibration, CausalLm, Chosen, Linear, LmCache, LmConfig, LmFamily, LmRope, Map, Phi3Small,
+    Projection, RopeScaling, Table,
 };
 pub use lora::{
     Adapter, LoraConfig, SavedAdapters, Targets, load_adapters, parameter_name, save_adapters,

@@ -9,6 +9,7 @@ mod attention;
 mod block;
 mod build;
 mod cache;
+mod calibration;
 mod config;
 mod forward;
 mod generate;
@@ -27,6 +28,7 @@ use block::LmBlock;
 use norm::LmNorm;
 
 pub use cache::LmCache;
+pub use calibration::Calibration;
 pub use config::{LmConfig, LmFamily, LmRope, Phi3Small, RopeScaling};
 pub use generate::Chosen;
 pub use projection::{Linear, Map, Projection};

@@ -39,7 +39,7 @@ fn dense(name: &'static str, [out, columns]: [i64; 2], kind: Kind) -> Way {
     let product = Box::new(move || {
         let weight = weight.copy();
         Box::new(move |x: &Tensor| {
-            black_box(x.linear(&weight, None::<&Tensor>));
+            let _ = black_box(x.linear(&weight, None::<&Tensor>));
         }) as Product
     });
     Way { name, bytes, kind, product }
@@ -77,7 +77,7 @@ fn libtorch_int4([out, columns]: [i64; 2], group: i64) -> Way {
     let product = Box::new(move || {
         let (weight, scales) = (weight.copy(), scales.copy());
         Box::new(move |x: &Tensor| {
-            black_box(x.internal_weight_int4pack_mm_for_cpu(&weight, group, &scales));
+            let _ = black_box(x.internal_weight_int4pack_mm_for_cpu(&weight, group, &scales));
         }) as Product
     });
     Way { name: "libtorch int4", bytes, kind: Kind::BFloat16, product }
@@ -89,7 +89,7 @@ fn libtorch_int8([out, columns]: [i64; 2]) -> Way {
     let product = Box::new(move || {
         let (weight, scales) = (weight.copy(), scales.copy());
         Box::new(move |x: &Tensor| {
-            black_box(x.internal_weight_int8pack_mm(&weight, &scales));
+            let _ = black_box(x.internal_weight_int8pack_mm(&weight, &scales));
         }) as Product
     });
     Way { name: "libtorch int8", bytes: out * columns, kind: Kind::BFloat16, product }
