@@ -13,6 +13,9 @@ use super::projection::{Joined, Projection};
 use super::rope::RopeTable;
 use crate::block_sparse::BlockSparse;
 
+/// Up to so many scores attention is written out in f32: the exponentials of libtorch's fused kernel are good to some 1e-6 only.
+const WRITTEN_OUT: i64 = 1 << 24;
+
 /// The attention of a block.
 #[derive(Debug)]
 pub(crate) struct LmAttention {
@@ -68,12 +71,12 @@ impl LmAttention {
         let mixed = match &mut context.work {
             Work::Whole { batch, sight } => {
                 let [q, k, v] = self.turned([&q, &k, &v], *batch, rotation)?;
-                self.attend([&q, &k, &v], sight.of(&self.pattern, self.n_heads)?)?
+                self.attend([&q, &k, &v], sight)?
             }
             Work::Next { cache, sight } => {
                 let [q, k, v] = self.turned([&q, &k, &v], 1, rotation)?;
                 let (k, v) = cache.extend(layer, &k, &v)?;
-                self.attend([&q, &k, &v], sight.of(&self.pattern, self.n_heads)?)?
+                self.attend([&q, &k, &v], sight)?
             }
             Work::One { caches } => self.decode(layer, [&q, &k, &v], rotation, caches)?,
         };
@@ -96,7 +99,7 @@ impl LmAttention {
     }
 
     /// The mixture of values, `[batch * queries, heads * head_dim]`.
-    fn attend(&self, [q, k, v]: [&Tensor; 3], seen: &Seen) -> Result<Tensor> {
+    fn attend(&self, [q, k, v]: [&Tensor; 3], sight: &Sight) -> Result<Tensor> {
         let group = self.n_heads / self.n_kv_heads;
         let kind = q.kind();
         let repeated = |x: &Tensor| -> Result<Tensor> {
@@ -104,15 +107,32 @@ impl LmAttention {
             Ok(if group == 1 { x } else { x.f_repeat_interleave_self_int(group, 1, None)? })
         };
         let (k, v) = (repeated(k)?, repeated(v)?);
+        let seen = sight.of(&self.pattern, self.n_heads)?;
+        let (batch, heads, queries, _) = q.size4()?;
+        let n_scores = batch * heads * queries * k.size4()?.2;
+        let mixed = if kind == Kind::Float && n_scores <= WRITTEN_OUT {
+            self.written_out([q, &k, &v], seen.hidden(sight)?)?
+        } else {
+            self.fused([q, &k, &v], seen)?
+        };
+        Ok(mixed.f_transpose(1, 2)?.f_flatten(2, 3)?.f_flatten(0, 1)?)
+    }
+
+    fn written_out(&self, [q, k, v]: [&Tensor; 3], hidden: Option<Tensor>) -> Result<Tensor> {
+        let mut scores = q.f_matmul(&k.f_transpose(-1, -2)?)?.f_mul_scalar(self.scale)?;
+        if let Some(hidden) = hidden {
+            scores = scores.f_masked_fill(&hidden, f64::NEG_INFINITY)?;
+        }
+        Ok(scores.f_softmax(-1, Kind::Float)?.f_matmul(v)?)
+    }
+
+    fn fused(&self, [q, k, v]: [&Tensor; 3], seen: &Seen) -> Result<Tensor> {
         let (mask, triangle) = match seen {
             Seen::All => (None, false),
             Seen::Triangle => (None, true),
             Seen::Some(mask) => (Some(mask), false),
         };
-        let mixed = Tensor::f_scaled_dot_product_attention(
-            q, &k, &v, mask, 0.0, triangle, self.scale, false,
-        )?;
-        Ok(mixed.f_transpose(1, 2)?.f_flatten(2, 3)?.f_flatten(0, 1)?)
+        Ok(Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, triangle, self.scale, false)?)
     }
 
     fn decode(
@@ -146,6 +166,8 @@ pub(crate) struct Sight {
     device: Device,
     dense: OnceCell<Seen>,
     sparse: OnceCell<Seen>,
+    /// What a triangle hides.
+    above: OnceCell<Tensor>,
 }
 
 /// What of the keys is seen.
@@ -158,10 +180,35 @@ pub(crate) enum Seen {
     Some(Tensor),
 }
 
+impl Seen {
+    /// Bool, true where hidden; none if nothing is.
+    fn hidden(&self, sight: &Sight) -> Result<Option<Tensor>> {
+        match self {
+            Self::All => Ok(None),
+            Self::Some(mask) => Ok(Some(mask.f_logical_not()?)),
+            Self::Triangle => {
+                if sight.above.get().is_none() {
+                    let Sight { queries, keys, device, .. } = sight;
+                    let seen = Mask::Causal.allowed(queries.clone(), keys.clone(), *device)?;
+                    let _ = sight.above.set(seen.f_logical_not()?);
+                }
+                Ok(sight.above.get().map(Tensor::shallow_clone))
+            }
+        }
+    }
+}
+
 impl Sight {
     /// For queries and keys at these positions.
     pub(crate) fn new(queries: Range<i64>, keys: Range<i64>, device: Device) -> Self {
-        Self { queries, keys, device, dense: OnceCell::new(), sparse: OnceCell::new() }
+        Self {
+            queries,
+            keys,
+            device,
+            dense: OnceCell::new(),
+            sparse: OnceCell::new(),
+            above: OnceCell::new(),
+        }
     }
 
     fn of(&self, pattern: &Pattern, n_heads: i64) -> Result<&Seen> {

@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use forerun_tensors::{Result, ensure};
+use tch::{Device, Kind, Tensor};
 
 /// Sizes and options of a [`crate::CausalLm`].
 #[derive(Clone, Debug, PartialEq)]
@@ -187,16 +188,19 @@ impl LmRope {
         self.scaling.validate((rotary_dim / 2) as usize)
     }
 
-    /// Frequencies, radians a token, and what cosines and sines are multiplied by.
-    pub(crate) fn frequencies(&self, range: RopeRange) -> (Vec<f64>, f64) {
-        let pairs = self.rotary_dim / 2;
-        let plain = (0..pairs).map(|i| self.theta.powf(-2.0 * i as f64 / self.rotary_dim as f64));
-        match &self.scaling {
-            RopeScaling::None => (plain.collect(), 1.0),
-            RopeScaling::Linear { factor } => (plain.map(|f| f / factor).collect(), 1.0),
-            RopeScaling::Divided { factors } => {
-                (plain.zip(factors).map(|(f, factor)| f / factor).collect(), 1.0)
-            }
+    /// Frequencies, radians a token, and what cosines and sines are multiplied by. In f32 and in the order of transformers' operations: a
+    /// model has been trained with their roundings, which at position 100 000 are some 4e-3 radians.
+    pub(crate) fn frequencies(&self, range: RopeRange) -> Result<(Vec<f32>, f64)> {
+        let powers = self.powers()?; // θ^(2i / rotary_dim)
+        let plain = || powers.iter().map(|power| 1.0 / power);
+        let divided = |factors: &[f64]| {
+            let pairs = powers.iter().zip(factors);
+            pairs.map(|(power, &factor)| 1.0 / (factor as f32 * power)).collect()
+        };
+        Ok(match &self.scaling {
+            RopeScaling::None => (plain().collect(), 1.0),
+            RopeScaling::Linear { factor } => (plain().map(|f| f / *factor as f32).collect(), 1.0),
+            RopeScaling::Divided { factors } => (divided(factors), 1.0),
             &RopeScaling::Llama3 {
                 factor,
                 low_freq_factor,
@@ -204,16 +208,20 @@ impl LmRope {
                 original_max_seq_len,
             } => {
                 let band = [low_freq_factor, high_freq_factor];
-                (plain.map(|f| llama3(f, factor, band, original_max_seq_len)).collect(), 1.0)
+                (plain().map(|f| llama3(f, factor, band, original_max_seq_len)).collect(), 1.0)
             }
-            RopeScaling::LongRope { short_factors, long_factors, scales, .. } => {
-                let (factors, scale) = match range {
-                    RopeRange::Short => (short_factors, scales[0]),
-                    RopeRange::Long => (long_factors, scales[1]),
-                };
-                (plain.zip(factors).map(|(f, factor)| f / factor).collect(), scale)
-            }
-        }
+            RopeScaling::LongRope { short_factors, long_factors, scales, .. } => match range {
+                RopeRange::Short => (divided(short_factors), scales[0]),
+                RopeRange::Long => (divided(long_factors), scales[1]),
+            },
+        })
+    }
+
+    fn powers(&self) -> Result<Vec<f32>> {
+        let f32s = (Kind::Float, Device::Cpu);
+        let exponents = Tensor::f_arange_start_step(0, self.rotary_dim, 2, f32s)?;
+        let exponents = exponents.f_div_scalar(self.rotary_dim)?;
+        Ok(Vec::try_from(Tensor::f_pow_scalar(self.theta, &exponents)?)?)
     }
 
     /// Which table a text of `len` tokens is read with.
@@ -228,15 +236,18 @@ impl LmRope {
 }
 
 /// The rule of Llama 3.1: wavelengths in the band between the two bounds get a mixture of both frequencies.
-fn llama3(frequency: f64, factor: f64, [low, high]: [f64; 2], original: i64) -> f64 {
-    let turns = original as f64 * frequency / TAU; // of the original length
-    if turns < low {
+fn llama3(frequency: f32, factor: f64, [low, high]: [f64; 2], original: i64) -> f32 {
+    let wavelength = TAU as f32 / frequency;
+    let original = original as f64;
+    let (factor, shortest, longest) =
+        (factor as f32, (original / high) as f32, (original / low) as f32);
+    if wavelength > longest {
         return frequency / factor;
     }
-    if turns > high {
+    if wavelength < shortest {
         return frequency;
     }
-    let share = (turns - low) / (high - low);
+    let share = (original as f32 / wavelength - low as f32) / (high - low) as f32;
     (1.0 - share) * frequency / factor + share * frequency
 }
 

@@ -23,11 +23,16 @@ impl LmNorm {
         if pass.fast {
             return Ok(kernels::norm(x, &self.params(), pass.kind)?.0);
         }
-        let channels = self.weight.size();
-        let weight = Some(&self.weight);
         let normed = match &self.bias {
-            Some(bias) => x.f_layer_norm(channels, weight, Some(bias), self.eps, true)?,
-            None => x.f_rms_norm(channels, weight, self.eps)?,
+            Some(bias) => {
+                let channels = self.weight.size();
+                x.f_layer_norm(channels, Some(&self.weight), Some(bias), self.eps, true)?
+            }
+            None => {
+                // Written out in the order of transformers, so that f32 rounds alike.
+                let square = x.f_square()?.f_mean_dim([-1_i64].as_slice(), true, Kind::Float)?;
+                x.f_mul(&square.f_add_scalar(self.eps)?.f_rsqrt()?)?.f_mul(&self.weight)?
+            }
         };
         Ok(normed.f_to_kind(pass.kind)?)
     }
