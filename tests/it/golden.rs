@@ -91,7 +91,7 @@ fn a_changed_checkpoint_fails() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("1.06", "1.08")).unwrap();
     let (code, said) = check(&folder);
-    assert!(code == Some(1) && said.contains("L7.cos"), "{said}");
+    assert!(code == Some(1) && said.contains("L7.sin"), "{said}");
     fs::write(&config, text.replace("\"su\"", "\"ntk\"")).unwrap();
     let (code, said) = check(&folder);
     assert!(code == Some(1) && said.contains("`ntk` is not one of"), "{said}");

@@ -122,21 +122,18 @@ impl Case<'_> {
         Ok((first(a)?.equal(&first(b)?), n))
     }
 
-    /// Texts of a left-padded batch, each read on its own; zero at the padding.
+    /// A left-padded batch; zero at the padding.
     fn padded(&self, group: &str) -> Result<Tensor> {
         let mask = self.golden.input(&format!("{group}.attention_mask"))?;
-        let mut all = Vec::new();
-        for (ids, mask) in rows(&self.ids(group)?)?.into_iter().zip(rows(&mask)?) {
-            let padding = mask.iter().take_while(|&&seen| seen == 0).count();
-            ensure!(
-                mask[padding..].iter().all(|&seen| seen == 1),
-                "padding that is not on the left"
-            );
-            let text = Tensor::from_slice(&ids[padding..]).f_unsqueeze(0)?;
-            let logits = tch::no_grad(|| self.model.logits(&text))?.f_squeeze_dim(0)?;
-            all.push(logits.f_constant_pad_nd([0, 0, padding as i64, 0])?);
+        let mut padding = Vec::new();
+        for mask in rows(&mask)? {
+            let n = mask.iter().take_while(|&&seen| seen == 0).count();
+            ensure!(mask[n..].iter().all(|&seen| seen == 1), "padding that is not on the left");
+            padding.push(n as i64);
         }
-        Ok(Tensor::f_stack(&all, 0)?)
+        let ids = self.ids(group)?;
+        let logits = tch::no_grad(|| self.model.logits_padded(&ids, &padding))?;
+        Ok(logits.f_masked_fill(&mask.f_eq(0)?.f_unsqueeze(-1)?, 0.0)?)
     }
 
     fn rotation(&self, group: &str, cosines: bool) -> Result<Tensor> {

@@ -456,9 +456,9 @@ fn phi_3_small_is_its_parts() {
         let normed = norm(&x, &name("input_layernorm"));
         let (qkv, dense) =
             (linear(&name("self_attn.query_key_value")), linear(&name("self_attn.dense")));
-        x = x + attention.forward(&normed, &qkv, &dense).unwrap();
+        x += attention.forward(&normed, &qkv, &dense).unwrap();
         let wide = through(&norm(&x, &name("post_attention_layernorm")), &name("mlp.up_proj"));
-        x = x + through(&gegelu(&wide, Some(1.5)).unwrap(), &name("mlp.down_proj"));
+        x += through(&gegelu(&wide, Some(1.5)).unwrap(), &name("mlp.down_proj"));
     }
     let want = norm(&x, "model.final_layernorm").matmul(&table.tr()) / 4.0;
     let barred = Tensor::from_slice(&[5_i64, 39]);

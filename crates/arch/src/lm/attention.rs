@@ -164,6 +164,8 @@ pub(crate) struct Sight {
     queries: Range<i64>,
     keys: Range<i64>,
     device: Device,
+    /// Tokens that fill up each sequence from the left, `[batch]`.
+    padding: Option<Tensor>,
     dense: OnceCell<Seen>,
     sparse: OnceCell<Seen>,
     /// What a triangle hides.
@@ -176,7 +178,7 @@ pub(crate) enum Seen {
     All,
     /// Query i sees keys 0 ..= i.
     Triangle,
-    /// Bool, true where visible, `[queries, keys]` or `[heads, queries, keys]`.
+    /// Bool, true where visible, `[queries, keys]`, `[heads, queries, keys]` or `[batch, 1, queries, keys]`.
     Some(Tensor),
 }
 
@@ -201,14 +203,14 @@ impl Seen {
 impl Sight {
     /// For queries and keys at these positions.
     pub(crate) fn new(queries: Range<i64>, keys: Range<i64>, device: Device) -> Self {
-        Self {
-            queries,
-            keys,
-            device,
-            dense: OnceCell::new(),
-            sparse: OnceCell::new(),
-            above: OnceCell::new(),
-        }
+        let (dense, sparse, above) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { queries, keys, device, padding: None, dense, sparse, above }
+    }
+
+    /// For whole sequences of `seq` tokens, of which the first `padding`, i64 `[batch]`, are seen by nobody but themselves.
+    pub(crate) fn padded(seq: i64, padding: Tensor) -> Self {
+        let device = padding.device();
+        Self { padding: Some(padding), ..Self::new(0..seq, 0..seq, device) }
     }
 
     fn of(&self, pattern: &Pattern, n_heads: i64) -> Result<&Seen> {
@@ -227,6 +229,9 @@ impl Sight {
 
     fn dense(&self, mask: Mask) -> Result<Seen> {
         let Self { queries, keys, .. } = self;
+        if let Some(padding) = &self.padding {
+            return self.beside_padding(mask, padding);
+        }
         let nothing_hidden = mask.first_key(queries.end - 1) <= keys.start;
         if nothing_hidden && queries.end - queries.start == 1 {
             return Ok(Seen::All);
@@ -235,6 +240,16 @@ impl Sight {
             return Ok(Seen::Triangle);
         }
         Ok(Seen::Some(mask.allowed(queries.clone(), keys.clone(), self.device)?))
+    }
+
+    fn beside_padding(&self, mask: Mask, padding: &Tensor) -> Result<Seen> {
+        let allowed = mask.allowed(self.queries.clone(), self.keys.clone(), self.device)?;
+        let i64s = (Kind::Int64, self.device);
+        let key = Tensor::f_arange_start(self.keys.start, self.keys.end, i64s)?;
+        let real = key.f_ge_tensor(&padding.f_view([-1, 1, 1, 1])?)?; // [batch, 1, 1, keys]
+        // A row that sees nothing would not be a number.
+        let own = Tensor::f_eye(key.size1()?, (Kind::Bool, self.device))?;
+        Ok(Seen::Some(allowed.f_logical_and(&real)?.f_logical_or(&own)?))
     }
 }
 

@@ -26,6 +26,36 @@ impl CausalLm {
         Ok(self.project(&hidden, pass)?.f_view([batch, seq, -1])?)
     }
 
+    /// As [`Self::logits`], of texts of different lengths that are filled up on the left: `padding` says by how many tokens each. Positions
+    /// count from a text's own beginning, and nothing but itself sees a token that fills up, whose logits mean nothing. LongRoPE
+    /// goes by the longest text.
+    ///
+    /// # Errors
+    /// As [`Self::logits`]; [`TensorError::Config`] if a padding is negative or leaves nothing, there is not one for each text, or
+    /// the model is a Phi-3-small, whose blocks would be shifted.
+    pub fn logits_padded(&self, tokens: &Tensor, padding: &[i64]) -> Result<Tensor> {
+        let (batch, seq) = self.batch_of(tokens)?;
+        let want = format!("one a text, {batch}");
+        ensure(padding.len() as i64 == batch, "padding", &want, padding.len())?;
+        ensure(!self.is_sparse(), "family", "one without block-sparse attention", "Phi3Small")?;
+        for padding in padding {
+            ensure((0..seq).contains(padding), "padding", &format!("in 0..{seq}"), padding)?;
+        }
+        let longest = seq - padding.iter().min().copied().unwrap_or_default();
+        let padding = Tensor::f_from_slice(padding)?.f_to_device(self.device)?;
+        let place = Tensor::f_arange(seq, (Kind::Int64, self.device))?;
+        let position = place.f_sub(&padding.f_unsqueeze(1)?)?.f_clamp_min(0)?.f_flatten(0, 1)?;
+        let table = self.rope.rows(self.rope.range(longest), 0..seq)?;
+        let gather =
+            |table: &Tensor| table.f_index_select(0, &position)?.f_unflatten(0, [batch, seq]);
+        let rotation = RopeTable { cos: gather(&table.cos)?, sin: gather(&table.sin)? };
+        let work = Work::Whole { batch, sight: Sight::padded(seq, padding) };
+        let pass = Pass::differentiable(self.kind);
+        let x = self.embed(&tokens.f_flatten(0, 1)?)?;
+        let hidden = self.through(x, Context { pass, rotation, work }, &mut |_| Ok(()))?;
+        Ok(self.project(&hidden, pass)?.f_view([batch, seq, -1])?)
+    }
+
     /// The last hidden states of `tokens`, i64 `[batch, seq]`: `[batch, seq, d_model]` of the weights' kind, after the final
     /// norm. Differentiable, as [`Self::logits`].
     ///

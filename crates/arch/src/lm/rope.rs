@@ -16,7 +16,7 @@ pub(crate) struct RopeTables {
     tables: RefCell<[Option<RopeTable>; 2]>,
 }
 
-/// Cosines and sines of some positions, each f32 `[positions, rotary_dim / 2]`.
+/// Cosines and sines of some positions, each f32 `[positions, rotary_dim / 2]`, or `[batch, positions, rotary_dim / 2]`.
 #[derive(Debug)]
 pub(crate) struct RopeTable {
     pub(crate) cos: Tensor,
@@ -65,8 +65,8 @@ impl RopeTables {
 impl RopeTable {
     /// Turns `x`, `[.., seq, heads, head_dim]`, whose position i is row i here; computed in f32, the result has the kind of `x`.
     pub(crate) fn turn(&self, x: &Tensor) -> Result<Tensor> {
-        let (cos, sin) = (self.cos.f_unsqueeze(1)?, self.sin.f_unsqueeze(1)?); // [seq, 1, pairs]
-        let pairs = cos.size3()?.2;
+        let (cos, sin) = (self.cos.f_unsqueeze(-2)?, self.sin.f_unsqueeze(-2)?); // [.., seq, 1, pairs]
+        let pairs = cos.size().last().copied().unwrap_or_default();
         let channels = x.size().last().copied().unwrap_or_default();
         let wide = x.f_to_kind(Kind::Float)?;
         let (a, b) = (wide.f_narrow(-1, 0, pairs)?, wide.f_narrow(-1, pairs, pairs)?);

@@ -124,6 +124,27 @@ fn a_text_is_as_likely_as_its_logits_say() {
 }
 
 #[test]
+fn a_padded_batch_is_its_texts_one_by_one() {
+    for config in all_lm_configs() {
+        let model = lm(&config, 3);
+        let (short, long) = (ids(5, 1), ids(9, 2));
+        let padded = [&[7; 4], short.as_slice(), &long].concat();
+        let tokens = Tensor::from_slice(&padded).view([2, 9]);
+        let got = tch::no_grad(|| model.logits_padded(&tokens, &[4, 0]));
+        if config.family == LmFamily::Phi3Small {
+            assert!(got.is_err());
+            continue;
+        }
+        let got = got.unwrap();
+        // Sums in another order.
+        assert!(max_diff(&got.get(0).narrow(0, 4, 5), &whole(&model, &short)) < 1e-4);
+        assert!(max_diff(&got.get(1), &whole(&model, &long)) < 1e-4);
+        assert!(model.logits_padded(&tokens, &[9, 0]).is_err());
+        assert!(model.logits_padded(&tokens, &[0]).is_err());
+    }
+}
+
+#[test]
 fn longer_texts_than_a_chunk_are_read_in_chunks() {
     for window in [None, Some(40)] {
         let config = LmConfig { sliding_window: window, family: LmFamily::Phi3, ..lm_config() };

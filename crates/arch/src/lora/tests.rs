@@ -88,11 +88,11 @@ fn differences(x: &Tensor, loss: impl Fn() -> f64) -> Tensor {
         let mut entry = entries.get(i);
         let before = entry.copy();
         let at = |mut entry: Tensor, shift: f64| {
-            let _ = entry.copy_(&(&before + shift));
+            entry.copy_(&(&before + shift));
             loss()
         };
         let rise = at(entry.shallow_clone(), STEP) - at(entry.shallow_clone(), -STEP);
-        let _ = entry.copy_(&before);
+        entry.copy_(&before);
         rise / (2.0 * STEP)
     };
     let slopes: Vec<f64> = (0..x.numel() as i64).map(slope).collect();
