@@ -34,6 +34,17 @@ fn copy(stems: &[&str]) -> (tempfile::TempDir, PathBuf) {
     (root, folder)
 }
 
+/// As [`copy`], with the checkpoint that the files are about.
+fn copy_checkpoint(name: &str) -> (tempfile::TempDir, PathBuf) {
+    let (root, folder) = copy(&[&format!("{name}_io")]);
+    fs::create_dir(folder.join(name)).unwrap();
+    for entry in carried().join(name).read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, folder.join(name).join(path.file_name().unwrap())).unwrap();
+    }
+    (root, folder)
+}
+
 mod safetensors_bytes {
     use std::fs;
     use std::path::Path;
@@ -63,13 +74,33 @@ fn every_carried_file_passes() {
 
 #[test]
 fn a_changed_number_fails() {
-    for stem in ["xpos", "bca_resolution", "preln_decoder"] {
+    for stem in ["xpos", "bca_resolution", "preln_decoder", "phi3small_parts"] {
         let (_root, folder) = copy(&[stem]);
         flip_last_byte(&folder.join(format!("{stem}.safetensors")));
         let (code, text) = check(&folder);
         assert_eq!(code, Some(1), "{text}");
         assert!(text.lines().next().unwrap().contains("  fail "), "{text}");
     }
+}
+
+#[test]
+fn a_changed_checkpoint_fails() {
+    let (_root, folder) = copy_checkpoint("phi3_tiny_longrope");
+    assert_eq!(check(&folder).0, Some(0));
+    let config = folder.join("phi3_tiny_longrope/config_hub_style_su.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("1.06", "1.08")).unwrap();
+    let (code, said) = check(&folder);
+    assert!(code == Some(1) && said.contains("L7.sin"), "{said}");
+    fs::write(&config, text.replace("\"su\"", "\"ntk\"")).unwrap();
+    let (code, said) = check(&folder);
+    assert!(code == Some(1) && said.contains("`ntk` is not one of"), "{said}");
+    fs::write(&config, text).unwrap();
+    flip_last_byte(&folder.join("phi3_tiny_longrope/model.safetensors"));
+    let (code, said) = check(&folder);
+    assert!(code == Some(1) && said.contains("L7.logits"), "{said}");
+    fs::remove_dir_all(folder.join("phi3_tiny_longrope")).unwrap();
+    assert_eq!(check(&folder).0, Some(1));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use forerun_tensors::testing::Golden;
 
 use crate::report::{Line, Status, Tally};
-use crate::{attention, decoder, init};
+use crate::{attention, checkpoint, decoder, init, phi3_small};
 
 /// What came of looking at a file.
 pub(crate) enum Outcome {
@@ -34,6 +34,10 @@ fn look(folder: &Path, stem: &str) -> anyhow::Result<Outcome> {
         attention::check_bca_resolution(&golden).map(Outcome::Checked)
     } else if stem.starts_with("init") && golden.json()["rows"].is_array() {
         init::check(&golden).map(Outcome::Checked)
+    } else if stem.starts_with("phi3small") {
+        phi3_small::check(&golden).map(Outcome::Checked)
+    } else if let Some(folder) = checkpoint::folder(&golden) {
+        checkpoint::check(&golden, &folder).map(Outcome::Checked)
     } else if stem.contains("decoder") && source.contains("(decoder-only)") {
         decoder::check(&golden)
     } else {

@@ -8,11 +8,13 @@
 
 mod arch;
 mod attention;
+mod checkpoint;
 mod decoder;
 mod decoder_config;
 mod folder;
 mod init;
 mod language;
+mod phi3_small;
 mod report;
 mod scaling;
 

@@ -4,6 +4,8 @@
 //! environment that runs them below `target/peers-venv/NAME/`.
 
 mod environment;
+mod generate;
+mod lora;
 mod process;
 mod ratio;
 mod scaling;
@@ -25,6 +27,10 @@ pub(crate) enum Peer {
     Train(train::Options),
     /// Fits of a scaling law and their bootstrap, against scipy, lmfit and variable projection in numpy
     Scaling(scaling::Options),
+    /// Reading and continuing prompts, against Hugging Face transformers on the same weights
+    Generate(generate::Options),
+    /// Low-rank adapters that we wrote, read by PEFT, and the other way round
+    Lora(lora::Options),
     /// The event files that runs write, read back with TensorBoard itself
     Tensorboard(tensorboard::Options),
 }
@@ -34,6 +40,8 @@ pub(crate) fn run(workspace: &Workspace, peer: Option<Peer>) -> Result<ExitCode>
     match peer {
         Some(Peer::Train(options)) => train::compare(workspace, &options),
         Some(Peer::Scaling(options)) => scaling::compare(workspace, &options),
+        Some(Peer::Generate(options)) => generate::compare(workspace, &options),
+        Some(Peer::Lora(options)) => lora::compare(workspace, &options),
         Some(Peer::Tensorboard(options)) => tensorboard::compare(workspace, &options),
         None => {
             list();

@@ -25,6 +25,10 @@ pub(crate) enum Program {
     Golden,
     /// Our side of `peers train`.
     TrainStep,
+    /// Our side of `peers generate`.
+    GenerateSpeed,
+    /// Our side of `peers lora`.
+    LoraAdapters,
     /// Our side of `peers tensorboard`.
     TensorboardEvents,
     /// Our side of `peers scaling`; needs no libtorch.
@@ -34,11 +38,13 @@ pub(crate) enum Program {
 impl Program {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Experiments,
         Self::Scaling,
         Self::Golden,
         Self::TrainStep,
+        Self::GenerateSpeed,
+        Self::LoraAdapters,
         Self::TensorboardEvents,
         Self::FitSpeed,
     ];
@@ -49,6 +55,8 @@ impl Program {
             Self::Scaling => "forerun-scaling",
             Self::Golden => "golden",
             Self::TrainStep => "train_step",
+            Self::GenerateSpeed => "generate_speed",
+            Self::LoraAdapters => "lora_adapters",
             Self::TensorboardEvents => "tensorboard_events",
             Self::FitSpeed => "fit_speed",
         }

@@ -29,6 +29,14 @@ pub enum Error {
         /// What the parser said.
         reason: String,
     },
+    /// A file of a pretrained model's checkpoint that is not known or makes no sense.
+    #[error("`{path}`: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, with the name of the field.
+        reason: String,
+    },
     /// A KV cache that no longer holds, or never had room for, what a step needs.
     #[error("kv cache: {reason}")]
     Cache {

@@ -10,7 +10,7 @@ use crate::cache::KvCache;
 use crate::config::Positions;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::sample::{Generation, sample};
+use crate::sample::{Generation, ensure_sound, sample};
 
 /// Continues `prompt` (not empty) and returns the new token ids. `on_token` sees each as it is chosen and
 /// may end the text. All randomness comes from `rng`, one number a token, so a seed fixes the text.
@@ -36,14 +36,16 @@ pub fn generate(
     let _no_grad = tch::no_grad_guard();
     let mut cache = KvCache::new(model, 1);
     let mut new = Vec::new();
+    let mut text = prompt.to_vec();
     let mut next = prompt.to_vec();
     while new.len() < options.max_new_tokens {
         let logits = last_logits(model, &next, &mut cache, options)?;
-        let token = sample(&logits, options, rng) as i64;
+        let token = sample(&logits, &text, options, rng) as i64;
         if options.stop_tokens.contains(&token) {
             break;
         }
         new.push(token);
+        text.push(token);
         if on_token(token).is_break() {
             break;
         }
@@ -64,8 +66,7 @@ fn last_logits(
     let last = hidden.f_narrow(1, hidden.size3()?.1 - 1, 1)?;
     let logits = model.project(&last)?.f_flatten(0, -1)?; // [vocab]
     let logits: Vec<f32> = Vec::try_from(&logits)?;
-    let worst = logits.iter().find(|logit| !logit.is_finite());
-    ensure(worst.is_none(), "logits", "finite", worst.copied().unwrap_or_default())?;
+    ensure_sound(&logits)?;
     Ok(logits)
 }
 

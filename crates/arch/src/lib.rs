@@ -3,7 +3,9 @@
 //! token ids, attention resolution, counted parameters and checkpoints. Several models of one shape
 //! can be joined into a stack ([`Decoder::stack`]) that runs and trains them at once.
 //!
-//! Tensors are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that its
+//! A [`CausalLm`] is a pretrained model of the Llama or Phi-3 family: loaded from a Hugging Face folder, it continues prompts.
+//!
+//! Tensors of a decoder are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that its
 //! weights load by name.
 //!
 //! ```
@@ -36,6 +38,7 @@ mod absolute;
 mod alibi;
 mod attention;
 mod block;
+mod block_sparse;
 mod cache;
 mod causal;
 mod checkpoint;
@@ -47,13 +50,18 @@ mod error;
 mod fused;
 mod gains;
 mod generate;
+mod hf;
 mod init;
 mod layout;
 mod linear;
+mod lm;
+mod lora;
 mod mlp;
 mod mup;
 mod norm;
+mod phi3_small;
 mod plan;
+mod quantize;
 mod resolution;
 mod rotary;
 mod sample;
@@ -62,6 +70,7 @@ mod stack;
 mod testing;
 
 pub use alibi::alibi_slopes;
+pub use block_sparse::BlockSparse;
 pub use cache::KvCache;
 pub use checkpoint::save_checkpoint;
 pub use config::{
@@ -72,7 +81,20 @@ pub use decoder::{Decoder, Forward};
 pub use error::{Error, Result};
 pub use gains::Gains;
 pub use generate::generate;
+pub use hf::{GenerationDefaults, LoadOptions};
+pub use lm::{
+    Calibration, CausalLm, Chosen, Linear, LmCache, LmConfig, LmFamily, LmRope, Map, Phi3Small,
+    Projection, RopeScaling, Table,
+};
+pub use lora::{
+    Adapter, LoraConfig, SavedAdapters, Targets, load_adapters, parameter_name, save_adapters,
+};
+pub use phi3_small::{Phi3SmallAttention, gegelu};
 pub use plan::attend;
+pub use quantize::{
+    Gptq, Hessian, Method, PackedLinear, PackedTensor, QuantizeConfig, Quantized, gptq,
+    packed_metadata, packed_tensors, quantize_folder, round_to_nearest,
+};
 pub use resolution::{
     Resolution, attention_resolution, design_curve, expected_scores, resolution_of,
 };

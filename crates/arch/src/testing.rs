@@ -5,8 +5,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use tch::{Device, Kind, Tensor};
 
+use crate::block_sparse::BlockSparse;
 use crate::config::{DecoderConfig, Init, Positions};
 use crate::decoder::Decoder;
+use crate::lm::{CausalLm, LmConfig, LmFamily, LmRope, Phi3Small, RopeScaling};
 
 pub(crate) const CPU: Device = Device::Cpu;
 
@@ -147,4 +149,75 @@ pub(crate) fn rotated_dot(
             (real * angle.cos() - imaginary * angle.sin()) * decay.map_or(1.0, zeta)
         })
         .sum()
+}
+
+/// Two layers of a Llama with grouped heads.
+pub(crate) fn lm_config() -> LmConfig {
+    LmConfig {
+        family: LmFamily::Llama,
+        vocab_size: 37,
+        d_model: 32,
+        n_layers: 2,
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 8,
+        d_ff: 48,
+        norm_eps: 1e-5,
+        rope: LmRope { theta: 100.0, rotary_dim: 8, scaling: RopeScaling::None },
+        sliding_window: None,
+        max_seq_len: 64,
+        tie_embeddings: false,
+        attention_bias: false,
+        mlp_bias: false,
+        bos_token: Some(1),
+        eos_tokens: vec![2],
+        pad_token: None,
+        phi3_small: None,
+    }
+}
+
+/// Every kind of pretrained model, with options that matter within a few tokens.
+pub(crate) fn all_lm_configs() -> Vec<LmConfig> {
+    let llama = lm_config();
+    let long = RopeScaling::LongRope {
+        short_factors: vec![1.0, 1.1, 1.2, 1.3],
+        long_factors: vec![2.0, 3.0, 4.0, 5.0],
+        original_max_seq_len: 12,
+        scales: [1.2, 1.2],
+    };
+    let phi3 = LmConfig { family: LmFamily::Phi3, n_kv_heads: 4, ..llama.clone() };
+    let small = Phi3Small {
+        mup_embedding_multiplier: 10.0,
+        mup_width_multiplier: 8.0,
+        mup_attn_multiplier: 1.0,
+        gegelu_limit: Some(20.0),
+        block_sparse: BlockSparse { block_size: 2, n_local_blocks: 2, vertical_stride: 3 },
+        dense_attention_every_n_layers: 2,
+        dummy_tokens: vec![3, 30],
+    };
+    vec![
+        LmConfig { attention_bias: true, mlp_bias: true, tie_embeddings: true, ..llama.clone() },
+        LmConfig { sliding_window: Some(5), ..phi3.clone() },
+        LmConfig { rope: LmRope { rotary_dim: 8, scaling: long, ..llama.rope.clone() }, ..phi3 },
+        LmConfig { rope: LmRope { rotary_dim: 4, ..llama.rope.clone() }, ..llama.clone() },
+        LmConfig {
+            family: LmFamily::Phi3Small,
+            phi3_small: Some(small),
+            tie_embeddings: true,
+            attention_bias: true,
+            mlp_bias: true,
+            ..llama
+        },
+    ]
+}
+
+/// A model whose weights are all large enough to be felt.
+pub(crate) fn lm(config: &LmConfig, seed: u64) -> CausalLm {
+    let mut rng = rng(seed);
+    let model = CausalLm::new(config.clone(), &mut rng, Kind::Float, CPU).unwrap();
+    let _guard = tch::no_grad_guard();
+    for (_, tensor) in model.tensors() {
+        let _ = tensor.shallow_clone().g_add_(&(normal(&tensor.size(), &mut rng) * 0.2));
+    }
+    model
 }

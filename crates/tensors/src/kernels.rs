@@ -26,12 +26,15 @@
 
 mod activation;
 mod attention;
+mod decode;
 mod element;
+mod few_rows;
 mod lanes;
 mod loans;
 mod machine;
 mod math;
 mod norm;
+mod packed;
 #[cfg(test)]
 mod reference;
 mod residual;
@@ -44,10 +47,13 @@ pub use activation::{
     activation_backward_into, activation_backward_swap, activation_into,
 };
 pub use attention::Attention;
+pub use decode::{Decode, Held};
+pub use few_rows::{Factor, few_rows};
 pub use norm::{
     NormGradients, NormParams, NormSums, NormType, add_norm, add_norm_into, norm, norm_backward,
     norm_backward_into, norm_into,
 };
+pub use packed::{PackedMatrix, WeightFormat, packed_linear};
 pub use residual::{bias_residual, column_sums, column_sums_into};
 pub use softmax::{cross_entropy_rows, nll_rows};
 pub use turn::{Pairs, Turn};

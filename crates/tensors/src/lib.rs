@@ -65,4 +65,4 @@ pub use generator::{generator_state, seed_generator, set_generator_state};
 pub use mask::Mask;
 pub use memory::keep_freed_memory;
 pub use parameters::{Parameter, Parameters, Role};
-pub use safetensors::{SafetensorsFile, load_into, save};
+pub use safetensors::{SafetensorsFile, TensorPlan, load_into, save, save_streamed};

@@ -24,7 +24,7 @@ use crate::shim::GradMode;
 use header::{Entry, Header};
 use map::Map;
 
-pub use write::save;
+pub use write::{TensorPlan, save, save_streamed};
 
 /// An open safetensors file: its header read and checked, its numbers mapped into memory and not yet read.
 #[derive(Debug)]

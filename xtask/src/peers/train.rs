@@ -63,7 +63,7 @@ impl Precision {
 }
 
 /// PyTorch unpacked takes 3.9 GB, and pip holds the largest files twice for a moment.
-const NEEDS: Needs = Needs { peer: "train", bytes: 6_000_000_000 };
+pub(super) const NEEDS: Needs = Needs { peer: "train", bytes: 6_000_000_000 };
 
 /// Measures and prints.
 ///

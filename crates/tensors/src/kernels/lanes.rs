@@ -7,14 +7,14 @@ use super::element::Element;
 use super::machine::Machine;
 use super::math::fma;
 
-const LANES: usize = 16;
+pub(super) const LANES: usize = 16;
 
 /// By value from function to function: the compiler keeps them in a register, which it often does not do with two arrays
 /// that one loop changes.
-type Lanes = [f32; LANES];
+pub(super) type Lanes = [f32; LANES];
 
 #[inline(always)]
-fn load<X: Element>(x: &[X; LANES]) -> Lanes {
+pub(super) fn load<X: Element>(x: &[X; LANES]) -> Lanes {
     let mut lanes = [0.0; LANES];
     for i in 0..LANES {
         lanes[i] = x[i].get();
@@ -23,7 +23,7 @@ fn load<X: Element>(x: &[X; LANES]) -> Lanes {
 }
 
 #[inline(always)]
-fn plus(mut a: Lanes, b: Lanes) -> Lanes {
+pub(super) fn plus(mut a: Lanes, b: Lanes) -> Lanes {
     for i in 0..LANES {
         a[i] += b[i];
     }
@@ -56,7 +56,7 @@ fn scaled(mut a: Lanes, b: f32) -> Lanes {
 
 /// `sum + a * b`.
 #[inline(always)]
-fn add_product<M: Machine>(mut sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
+pub(super) fn add_product<M: Machine>(mut sum: Lanes, a: Lanes, b: Lanes) -> Lanes {
     for i in 0..LANES {
         sum[i] = fma::<M>(a[i], b[i], sum[i]);
     }
@@ -74,7 +74,7 @@ fn larger(a: Lanes, mut b: Lanes) -> Lanes {
 
 /// Their sum, by halves.
 #[inline(always)]
-fn fold(lanes: &Lanes) -> f32 {
+pub(super) fn fold(lanes: &Lanes) -> f32 {
     // Or else the compiler lets this tree of sums decide how it keeps the lanes in the loop before: in pairs.
     let lanes = black_box(lanes);
     let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);

@@ -135,6 +135,36 @@ impl Loans {
         self.lend_as(arg, &layout)
     }
 
+    /// u8 rows of the stated shape, one after the other.
+    pub(super) fn bytes<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<&'a [u8]> {
+        self.lend_as(arg, &dense(arg, x, shape, Kind::Uint8)?)
+    }
+
+    /// As [`Self::bytes`], i8.
+    pub(super) fn signed_bytes<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<&'a [i8]> {
+        self.lend_as(arg, &dense(arg, x, shape, Kind::Int8)?)
+    }
+
+    /// As [`Self::bytes`], to be written.
+    pub(super) fn bytes_mut<'a>(
+        &mut self,
+        arg: &'static str,
+        x: &'a Tensor,
+        shape: [usize; 2],
+    ) -> Result<&'a mut [u8]> {
+        self.lend_mut_as(arg, &dense(arg, x, shape, Kind::Uint8)?)
+    }
+
     fn lend<'a, E: Element>(&mut self, arg: &'static str, layout: &Layout) -> Result<&'a [E]> {
         expect_kind(arg, layout.kind, E::KIND)?;
         self.lend_as(arg, layout)
@@ -159,14 +189,19 @@ impl Loans {
         layout: &Layout,
     ) -> Result<&'a mut [E]> {
         expect_kind(arg, layout.kind, E::KIND)?;
-        let Some(range) = range_of::<E>(arg, layout)? else { return Ok(&mut []) };
+        self.lend_mut_as(arg, layout)
+    }
+
+    /// `T` is what the layout's kind holds.
+    fn lend_mut_as<'a, T>(&mut self, arg: &'static str, layout: &Layout) -> Result<&'a mut [T]> {
+        let Some(range) = range_of::<T>(arg, layout)? else { return Ok(&mut []) };
         if self.read.iter().chain(&self.written).any(|other| meet(other, &range)) {
             return Err(overlap(arg));
         }
         self.written.push(range);
         // SAFETY: as in `lend_as`; nothing else that this call reads or writes overlaps. Rows that lie apart have gaps, which
         // may belong to another tensor: no kernel touches them, and tensors of one thread are not written by others.
-        Ok(unsafe { from_raw_parts_mut(layout.data.cast::<E>(), layout.extent()) })
+        Ok(unsafe { from_raw_parts_mut(layout.data.cast::<T>(), layout.extent()) })
     }
 }
 
@@ -208,6 +243,18 @@ fn expect_shape(arg: &'static str, got: [usize; 2], want: [usize; 2]) -> Result<
     }
     let [rows, channels] = want;
     Err(refused(arg, format!("[{rows}, {channels}]"), &got))
+}
+
+/// The layout of rows of the stated shape and kind without gaps between them.
+fn dense(arg: &'static str, x: &Tensor, shape: [usize; 2], kind: Kind) -> Result<Layout> {
+    let layout = Layout::of(arg, x)?;
+    let (n, width, stride) = rows_of(arg, &layout)?;
+    expect_shape(arg, [n, width], shape)?;
+    expect_kind(arg, layout.kind, kind)?;
+    if n > 1 && stride != width {
+        return Err(refused(arg, format!("[{n}, {width}], contiguous"), layout.size()));
+    }
+    Ok(layout)
 }
 
 fn refused(arg: &'static str, want: String, got: &[usize]) -> Error {

@@ -19,12 +19,34 @@ pub(super) trait Machine: Copy {
     fn dot_pairs() -> Option<DotPairs> {
         None
     }
+
+    /// Proof of an instruction that multiplies bytes by fours and adds them in i32.
+    #[cfg(target_arch = "x86_64")]
+    fn dot_bytes() -> Option<DotBytes> {
+        None
+    }
+
+    /// Proof of one that multiplies bytes by pairs and adds them in i16.
+    #[cfg(target_arch = "x86_64")]
+    fn pair_bytes() -> Option<PairBytes> {
+        None
+    }
 }
 
 /// That the processor has AVX-512 with its instructions for bf16.
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
 pub(super) struct DotPairs(());
+
+/// That the processor has AVX-512 with its instructions for bytes, VNNI.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct DotBytes(());
+
+/// That the processor has AVX2, and instructions for f16.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(super) struct PairBytes(());
 
 /// What one thread does in one go: some rows, with the parts of the outputs that belong to them.
 pub(super) trait Job: Send {
@@ -63,6 +85,10 @@ struct WithFma;
 #[cfg(target_arch = "x86_64")]
 impl Machine for WithFma {
     const FUSED: bool = true;
+
+    fn pair_bytes() -> Option<PairBytes> {
+        is_x86_feature_detected!("f16c").then_some(PairBytes(()))
+    }
 }
 
 /// With fused multiply-add and AVX-512.
@@ -76,6 +102,14 @@ impl Machine for Wide {
 
     fn dot_pairs() -> Option<DotPairs> {
         is_x86_feature_detected!("avx512bf16").then_some(DotPairs(()))
+    }
+
+    fn dot_bytes() -> Option<DotBytes> {
+        is_x86_feature_detected!("avx512vnni").then_some(DotBytes(()))
+    }
+
+    fn pair_bytes() -> Option<PairBytes> {
+        WithFma::pair_bytes()
     }
 }
 

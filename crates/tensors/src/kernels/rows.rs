@@ -54,6 +54,20 @@ impl<'a, E> RowsMut<'a, E> {
         &mut self.data[i * self.stride..][..self.width]
     }
 
+    /// All rows, one after the other where nothing lies between them.
+    #[inline(always)]
+    pub(super) fn all(&self) -> &[E] {
+        self.data
+    }
+
+    /// Each row on its own.
+    pub(super) fn into_rows(self) -> Vec<&'a mut [E]> {
+        let Self { data, n, width, stride } = self;
+        // Of a single row the stride means nothing.
+        let apart = if n == 1 { data.len() } else { stride };
+        data.chunks_mut(apart.max(1)).take(n).map(|row| &mut row[..width]).collect()
+    }
+
     /// The rows of each part.
     pub(super) fn split(mut self, parts: &[Part]) -> Vec<Self> {
         let Self { n, width, stride, .. } = self;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
-use super::{SafetensorsFile, load_into, save};
+use super::{SafetensorsFile, TensorPlan, load_into, save, save_streamed};
 use crate::error::Error;
 use crate::fixtures::{floats, leaf, randn};
 use crate::parameters::{Parameter, Parameters, Role};
@@ -267,4 +267,53 @@ fn load_into_copies_all_or_nothing() {
             .to_string()
             .ends_with("`a` has kind Int64, which no parameter can have")
     );
+}
+
+#[test]
+fn a_streamed_file_is_the_same_and_each_tensor_is_asked_for_once() {
+    let (_folder, path) = scratch();
+    let tensors = named(&[
+        ("b", randn(&[3, 2], 1)),
+        ("a", randn(&[4], 2).to_kind(Kind::BFloat16)),
+        ("c", Tensor::zeros([2, 0], (Kind::Uint8, Device::Cpu))),
+    ]);
+    let metadata = BTreeMap::from([("made".to_owned(), "here".to_owned())]);
+    let hash = save(&path, &tensors, &metadata).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let plan = |(name, tensor): &(String, Tensor)| TensorPlan {
+        name: name.clone(),
+        kind: tensor.kind(),
+        shape: tensor.size(),
+    };
+    let plans: Vec<TensorPlan> = tensors.iter().map(plan).collect();
+    let mut asked = Vec::new();
+    let again = save_streamed::<Error>(&path, &plans, &metadata, |index| {
+        asked.push(index);
+        Ok(tensors[index].1.shallow_clone())
+    });
+    assert_eq!(again.unwrap(), hash);
+    assert_eq!(fs::read(&path).unwrap(), whole);
+    asked.sort();
+    assert_eq!(asked, [0, 1, 2]);
+}
+
+#[test]
+fn a_tensor_that_is_not_as_planned_leaves_the_old_file() {
+    let (folder, path) = scratch();
+    fs::write(&path, "old").unwrap();
+    let plans = [TensorPlan { name: "a".to_owned(), kind: Kind::Float, shape: vec![2] }];
+    let refused = |tensor: Tensor, want: &str| {
+        let outcome =
+            save_streamed::<Error>(&path, &plans, &BTreeMap::new(), |_| Ok(tensor.shallow_clone()));
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.ends_with(want), "{message}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(files_in(folder.path()), ["model.safetensors"]);
+    };
+    refused(randn(&[3], 1), "tensor `a` is Float [3], planned was Float [2]");
+    refused(randn(&[2], 1).to_kind(Kind::Half), "is Half [2], planned was Float [2]");
+    let none = save_streamed(&path, &plans, &BTreeMap::new(), |_| {
+        Err(Error::Foreign("no tensor".to_owned()))
+    });
+    assert_eq!(none.unwrap_err().to_string(), "no tensor");
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::header::{Planned, plan};
 use super::map;
@@ -14,6 +14,17 @@ use crate::error::{Error, Result};
 
 /// Hashed and written in pieces of this size, so that the hash finds its bytes in the cache.
 const PIECE: usize = 1 << 20;
+
+/// A tensor that is to be written and need not be there yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorPlan {
+    /// Unique in its file.
+    pub name: String,
+    /// The kind of its numbers.
+    pub kind: Kind,
+    /// Its shape.
+    pub shape: Vec<i64>,
+}
 
 /// Writes `tensors` to `path`, and returns the SHA-256 of the file in lower-case hex.
 ///
@@ -30,22 +41,48 @@ pub fn save(
     tensors: &[(String, Tensor)],
     metadata: &BTreeMap<String, String>,
 ) -> Result<String> {
-    let mut described = Vec::with_capacity(tensors.len());
+    let mut plans = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         if !tensor.defined() {
             return Err(Error::tensor(path, name, "is not defined"));
         }
-        described.push((name.as_str(), tensor.f_kind()?, tensor.size()));
+        plans.push(TensorPlan { name: name.clone(), kind: tensor.f_kind()?, shape: tensor.size() });
     }
+    save_streamed(path, &plans, metadata, |index| Ok(tensors[index].1.shallow_clone()))
+}
+
+/// As [`save`], of tensors that `make` gives when their turn comes, each once, by their place in `plans`: they need not be in memory
+/// together.
+///
+/// # Errors
+/// As [`save`]; [`Error::Tensor`] if a tensor is not as planned; and what `make` fails with.
+pub fn save_streamed<E: From<Error>>(
+    path: &Path,
+    plans: &[TensorPlan],
+    metadata: &BTreeMap<String, String>,
+    mut make: impl FnMut(usize) -> Result<Tensor, E>,
+) -> Result<String, E> {
+    let io = |source| Error::io(path, source);
+    let described: Vec<_> =
+        plans.iter().map(|plan| (plan.name.as_str(), plan.kind, plan.shape.clone())).collect();
     let (header, order) = plan(path, &described, metadata)?;
-    let mut target = Target::create(path).map_err(|source| Error::io(path, source))?;
-    target.write(&header).map_err(|source| Error::io(path, source))?;
+    let mut target = Target::create(path).map_err(io)?;
+    target.write(&header).map_err(io)?;
     for Planned { index, n_bytes } in order {
-        let dense = tensors[index].1.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        map::with_bytes(&dense, n_bytes, |bytes| target.write(bytes))
-            .map_err(|source| Error::io(path, source))?;
+        let dense = dense(path, &plans[index], &make(index)?)?;
+        map::with_bytes(&dense, n_bytes, |bytes| target.write(bytes)).map_err(io)?;
     }
-    target.commit().map_err(|source| Error::io(path, source))
+    Ok(target.commit().map_err(io)?)
+}
+
+/// `tensor` on the CPU, row by row, if it is what was planned.
+fn dense(path: &Path, plan: &TensorPlan, tensor: &Tensor) -> Result<Tensor> {
+    let (kind, shape) = (tensor.f_kind()?, tensor.size());
+    if kind != plan.kind || shape != plan.shape {
+        let reason = format!("is {kind:?} {shape:?}, planned was {:?} {:?}", plan.kind, plan.shape);
+        return Err(Error::tensor(path, &plan.name, reason));
+    }
+    Ok(tensor.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)
 }
 
 /// The file under way and the hash of what it holds so far.

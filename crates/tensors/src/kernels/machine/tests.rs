@@ -22,6 +22,13 @@ pub(in crate::kernels) fn at_every_level(mut body: impl FnMut(Level)) {
     }
 }
 
+/// What `body` gives with each set of vector instructions that this processor has.
+pub(in crate::kernels) fn on_every_level<T>(body: impl Fn() -> T) -> Vec<T> {
+    let mut all = Vec::new();
+    at_every_level(|_| all.push(body()));
+    all
+}
+
 #[test]
 fn the_portable_level_is_always_there() {
     assert_eq!(Level::available()[0], Level::Portable);

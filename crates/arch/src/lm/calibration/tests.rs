@@ -1,0 +1,37 @@
+use super::{Calibration, block_of};
+use crate::testing::{lm, lm_config};
+
+const TEXTS: [[i64; 6]; 2] = [[1, 5, 9, 30, 2, 7], [3, 3, 8, 11, 36, 0]];
+
+#[test]
+fn blocks_in_parts_are_as_all_at_once() {
+    let mut model = lm(&lm_config(), 1);
+    let texts: Vec<&[i64]> = TEXTS.iter().map(<[i64; 6]>::as_slice).collect();
+    let all = model.calibrate(&texts, &|_| true).unwrap();
+    for blocks_at_once in [1, 2, 5] {
+        let mut calibration = Calibration::new(&mut model, texts.clone(), blocks_at_once).unwrap();
+        for (name, want) in &all {
+            let got = calibration.hessian(name).unwrap().unwrap();
+            assert_eq!(got.rows(), 12);
+            assert_eq!(got.mean().unwrap(), want.mean().unwrap(), "{name}");
+        }
+        assert!(calibration.found.is_empty());
+        assert!(calibration.hessian("lm_head").unwrap().is_none());
+        assert!(calibration.hessian("model.layers.9.mlp.down_proj").unwrap().is_none());
+    }
+}
+
+#[test]
+fn nothing_to_read_is_refused() {
+    let mut model = lm(&lm_config(), 1);
+    let none = Calibration::new(&mut model, vec![], 1).unwrap_err().to_string();
+    assert_eq!(none, "texts must be at least one, got none");
+    let zero = Calibration::new(&mut model, vec![&[1, 2]], 0).unwrap_err().to_string();
+    assert_eq!(zero, "blocks_at_once must be positive, got 0");
+}
+
+#[test]
+fn the_block_stands_in_the_name() {
+    assert_eq!(block_of("model.layers.12.self_attn.q_proj"), Some("12"));
+    assert_eq!(block_of("lm_head"), None);
+}
