@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use covariance::{density_at_zero, huber_moments};
 pub(crate) use prepared::Prepared;
+pub(crate) use search::search;
 
 use crate::distribution::student_quantile;
 use crate::error::Result;
@@ -46,14 +47,14 @@ impl FitConfig {
     }
 }
 
-/// A local optimum, and how many starts ended there.
+/// A local optimum that was found, and how many starts led there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
     /// The objective there.
     pub objective: f64,
     /// Parameters in the solver's scale.
     pub theta: Vec<f64>,
-    /// Starts that ended there.
+    /// Starts that led there: those searched from, and those in one valley with them ([`Law::valleys`]).
     pub starts: usize,
 }
 
@@ -76,11 +77,16 @@ pub struct Fit {
     pub n_free: usize,
     /// Points that the outlier rule left out.
     pub dropped: Vec<Dropped>,
-    /// Starts that were tried.
+    /// Starts that were considered.
     pub n_starts: usize,
-    /// Starts that did not end at a stationary point.
+    /// Searches that were made: starts that lie in one valley of the projected problem share one, and robust objectives
+    /// make further ones from where large residuals count for less.
+    pub n_searches: usize,
+    /// Starts whose search did not end at a stationary point.
     pub n_failed: usize,
-    /// The distinct optima that the others ended at, best first.
+    /// Times that the law was evaluated at all points; the projected problem, which is cheaper, is not counted.
+    pub n_evaluations: usize,
+    /// The distinct optima that these searches ended at, best first. Others may exist where no start led.
     pub optima: Vec<Optimum>,
     /// Residuals `ln prediction - ln target` (`prediction - target` for least squares on the level), point by point.
     pub residuals: Vec<f64>,
@@ -150,8 +156,8 @@ impl Fit {
 
 /// Fits `law` to `observations`.
 ///
-/// Starts come from the law ([`Law::starts`]); every start is carried to convergence, and the distinct ends are in
-/// [`Fit::optima`].
+/// Starts come from the law ([`Law::starts`]). Those in one valley ([`Law::valleys`]) are one search, the others one
+/// each; every search is carried to convergence, and the distinct ends are in [`Fit::optima`].
 ///
 /// # Errors
 /// [`crate::Error::Data`] names file, row and column of a value that cannot be used; [`crate::Error::Config`] a

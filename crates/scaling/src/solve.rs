@@ -83,6 +83,8 @@ pub(crate) struct Stop {
 impl Stop {
     /// From a start of unknown quality, to the last digits.
     pub(crate) const COLD: Self = Self { tolerance: 1e-13, max_steps: 400, blend: 1. };
+    /// To the last digits, from the bottom of a valley of almost the same problem.
+    pub(crate) const NEAR: Self = Self { tolerance: 1e-13, max_steps: 400, blend: 0.1 };
     /// From the neighbourhood of an optimum.
     pub(crate) const WARM: Self = Self { tolerance: 1e-10, max_steps: 200, blend: 0.1 };
 }
@@ -231,8 +233,12 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
     for step in 0..stop.max_steps {
         ws.linearise(problem);
         let mut rejected = 0;
+        let mut model = None;
         loop {
-            ws.quadratic(problem, delta, blend, pull, is_newton);
+            if model != Some((blend, is_newton)) {
+                ws.quadratic(problem, delta, blend, pull, is_newton);
+                model = Some((blend, is_newton));
+            }
             if !ws.step(problem, damping) {
                 // Indefinite far from the optimum: leave the second derivatives out, then damp.
                 damping = if is_newton { damping } else { (10. * damping).max(1e-6) };

@@ -1,11 +1,12 @@
-//! The search: every start to convergence, ends grouped into distinct optima, and what the best of them lacks.
+//! The search: every valley to convergence, ends grouped into distinct optima, and what the best of them lacks.
 
 use crate::error::{Error, Result};
 use crate::fit::covariance::{Errors, errors};
 use crate::fit::{Fit, Optimum, Prepared};
-use crate::law::{Law, Parameter};
+use crate::interval::quantile;
+use crate::law::{Law, Parameter, Valley};
 use crate::objective::{Dropped, Objective};
-use crate::solve::{Stop, Workspace, explore, minimise, value};
+use crate::solve::{Problem, Stop, Workspace, explore, minimise, value};
 
 /// Objectives this close, relative, are one.
 const SAME_OBJECTIVE: f64 = 1e-7;
@@ -16,6 +17,164 @@ const SAME_THETA: f64 = 1e-2;
 /// Beyond this condition number, of the information scaled to a unit diagonal, some direction is as good as open.
 const FLAT: f64 = 1e8;
 
+/// Rounds of a robust objective in which starts are sought anew.
+const MAX_ROUNDS: usize = 3;
+
+/// What a search found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    /// Distinct, best first.
+    pub(crate) optima: Vec<Optimum>,
+    /// Starts, those included that another one stands for.
+    pub(crate) n_starts: usize,
+    /// Starts that were searched from.
+    pub(crate) n_searches: usize,
+    /// Starts whose search did not end at a stationary point.
+    pub(crate) n_failed: usize,
+}
+
+impl Found {
+    /// Searches from a start.
+    fn try_from(&mut self, problem: &Problem, ws: &mut Workspace, theta: &[f64]) {
+        self.try_with(problem, ws, theta, 1, Stop::COLD);
+    }
+
+    /// Searches from the bottom of a valley.
+    fn try_valley(&mut self, problem: &Problem, ws: &mut Workspace, valley: &Valley) {
+        self.try_with(problem, ws, &valley.theta, valley.starts, Stop::NEAR);
+    }
+
+    fn try_with(
+        &mut self,
+        problem: &Problem,
+        ws: &mut Workspace,
+        theta: &[f64],
+        starts: usize,
+        stop: Stop,
+    ) {
+        self.n_starts += starts;
+        self.n_searches += 1;
+        ws.free = problem.map.reduce(theta);
+        let mut outcome = minimise(problem, ws, stop);
+        if !outcome.converged && stop.blend < 1. {
+            ws.free = problem.map.reduce(theta);
+            outcome = minimise(problem, ws, Stop::COLD);
+        }
+        if !outcome.converged || !outcome.objective.is_finite() {
+            self.n_failed += starts;
+            return;
+        }
+        problem.map.expand(&ws.free, &mut ws.theta);
+        self.record(outcome.objective, &ws.theta, starts);
+    }
+
+    /// Adds an end to the optima, or counts it where it is one that is known.
+    fn record(&mut self, objective: f64, theta: &[f64], starts: usize) {
+        let is_same = |known: &Optimum| {
+            let scale = known.objective.abs().max(objective.abs()).max(f64::MIN_POSITIVE);
+            let distance =
+                known.theta.iter().zip(theta).map(|(a, b)| (a - b).abs() / a.abs().max(1.));
+            // Noiseless data leave objectives that are rounding alone.
+            let is_close =
+                (known.objective - objective).abs() <= SAME_OBJECTIVE * scale || scale < 1e-8;
+            is_close && distance.fold(0., f64::max) < SAME_THETA
+        };
+        match self.optima.iter_mut().find(|known| is_same(known)) {
+            Some(known) => {
+                known.starts += starts;
+                if objective < known.objective {
+                    known.objective = objective;
+                    known.theta = theta.to_vec();
+                }
+            }
+            None => self.optima.push(Optimum { objective, theta: theta.to_vec(), starts }),
+        }
+        self.optima.sort_by(|left, right| left.objective.total_cmp(&right.objective));
+    }
+
+    /// The lowest objective, infinite before there is one.
+    pub(crate) fn lowest(&self) -> f64 {
+        self.optima.first().map_or(f64::INFINITY, |best| best.objective)
+    }
+
+    /// Searches from every start of the law, as [`search`] does where there are no valleys to go by.
+    fn exhaust(&mut self, problem: &Problem, ws: &mut Workspace) {
+        for start in problem.law.starts(problem.design, problem.log_target, problem.weights) {
+            self.try_from(problem, ws, &start);
+        }
+    }
+
+    /// Robust objectives see other valleys than squares do. At their optimum they are squares with smaller weights for
+    /// large residuals, so the valleys of those are where a better optimum would be.
+    fn seek_anew(&mut self, problem: &Problem, ws: &mut Workspace) {
+        for _ in 0..MAX_ROUNDS {
+            let Some(best) = self.optima.first().cloned() else { return };
+            ws.free = problem.map.reduce(&best.theta);
+            value(problem, ws);
+            let weights = reweighted(problem, &ws.residuals);
+            let known: Vec<&[f64]> = self.optima.iter().map(|o| o.theta.as_slice()).collect();
+            let valleys = problem.law.valleys(problem.design, problem.log_target, &weights, &known);
+            for valley in valleys.unwrap_or_default() {
+                self.try_valley(problem, ws, &valley);
+            }
+            if self.lowest() >= best.objective * (1. - SAME_OBJECTIVE) {
+                return;
+            }
+        }
+    }
+}
+
+/// Weights with which squares have the slopes that a robust objective has at these residuals.
+fn reweighted(problem: &Problem, residuals: &[f64]) -> Vec<f64> {
+    let sizes = residuals.iter().map(|r| r.abs());
+    let least = match problem.objective {
+        Objective::Huber { delta } => delta,
+        _ => {
+            let mut sizes: Vec<f64> = sizes.clone().collect();
+            sizes.sort_by(f64::total_cmp);
+            (1e-2 * quantile(&sizes, 0.5)).max(f64::MIN_POSITIVE)
+        }
+    };
+    sizes.zip(problem.weights).map(|(size, weight)| weight * least / size.max(least)).collect()
+}
+
+/// Weights with which the squares of relative errors are closest to the objective: those of the level are the level's.
+fn start_weights(problem: &Problem) -> Vec<f64> {
+    if !problem.objective.is_level() {
+        return problem.weights.to_vec();
+    }
+    let highest = problem.log_target.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let pairs = problem.weights.iter().zip(problem.log_target);
+    pairs.map(|(weight, y)| weight * (2. * (y - highest)).exp()).collect()
+}
+
+/// Searches for the optimum: from every valley that the law knows, once, or from each of its starts. Ties and fixed
+/// values change the valleys, so there it is each start; as it is where no valley led to an optimum.
+pub(crate) fn search(problem: &Problem, ws: &mut Workspace, further: &[Vec<f64>]) -> Found {
+    let mut found = Found::default();
+    let valleys = match problem.map.is_identity() {
+        true => {
+            let weights = start_weights(problem);
+            problem.law.valleys(problem.design, problem.log_target, &weights, &[])
+        }
+        false => None,
+    };
+    let has_valleys = valleys.is_some();
+    for valley in valleys.unwrap_or_default() {
+        found.try_valley(problem, ws, &valley);
+    }
+    if found.optima.is_empty() {
+        found.exhaust(problem, ws);
+    }
+    for start in further {
+        found.try_from(problem, ws, start);
+    }
+    if has_valleys && !problem.objective.is_square() {
+        found.seek_anew(problem, ws);
+    }
+    found
+}
+
 /// Fits what was prepared.
 pub(crate) fn fit_prepared(
     law: &dyn Law,
@@ -25,33 +184,33 @@ pub(crate) fn fit_prepared(
     further: &[Vec<f64>],
 ) -> Result<Fit> {
     let problem = prepared.problem(law, objective);
-    let mut starts = law.starts(&prepared.design, &prepared.log_target, &prepared.weights);
-    starts.extend(further.iter().cloned());
     let mut ws = Workspace::default();
-    let mut optima: Vec<Optimum> = vec![];
-    let mut n_failed = 0;
-    for start in &starts {
-        ws.free = prepared.map.reduce(start);
-        let outcome = minimise(&problem, &mut ws, Stop::COLD);
-        if !outcome.converged || !outcome.objective.is_finite() {
-            n_failed += 1;
-            continue;
-        }
-        prepared.map.expand(&ws.free, &mut ws.theta);
-        record(&mut optima, outcome.objective, &ws.theta);
-    }
-    optima.sort_by(|left, right| left.objective.total_cmp(&right.objective));
-    if let (Objective::Lad, Some(best)) = (objective, optima.first()) {
+    let mut found = search(&problem, &mut ws, further);
+    if let (Objective::Lad, Some(best)) = (objective, found.optima.first()) {
         ws.free = prepared.map.reduce(&best.theta);
-        let found = explore(&problem, &mut ws, best.objective);
-        if found < best.objective {
+        let before = best.objective;
+        let lower = explore(&problem, &mut ws, before);
+        if lower < before {
             prepared.map.expand(&ws.free, &mut ws.theta);
-            record(&mut optima, found, &ws.theta);
-            optima.sort_by(|left, right| left.objective.total_cmp(&right.objective));
+            found.record(lower, &ws.theta, 1);
         }
     }
+    finish(law, prepared, objective, dropped, found, ws)
+}
+
+/// The fit at the best optimum.
+fn finish(
+    law: &dyn Law,
+    prepared: &Prepared,
+    objective: Objective,
+    dropped: Vec<Dropped>,
+    found: Found,
+    mut ws: Workspace,
+) -> Result<Fit> {
+    let problem = prepared.problem(law, objective);
+    let Found { optima, n_starts, n_searches, n_failed } = found;
     let Some(best) = optima.first().cloned() else {
-        let reason = format!("none of {} starts converged", starts.len());
+        let reason = format!("none of {n_starts} starts converged");
         return Err(Error::not_identified(law.name(), reason));
     };
     ws.free = prepared.map.reduce(&best.theta);
@@ -71,8 +230,10 @@ pub(crate) fn fit_prepared(
         n_points: prepared.rows.len(),
         n_free: prepared.map.n_free(),
         dropped,
-        n_starts: starts.len(),
+        n_starts,
+        n_searches,
         n_failed,
+        n_evaluations: ws.n_evaluations,
         optima,
         residuals,
         rows: prepared.rows.clone(),
@@ -84,28 +245,6 @@ pub(crate) fn fit_prepared(
     };
     fit.warnings = warnings(&fit);
     Ok(fit)
-}
-
-/// Adds an end to the optima, or counts it where it is one that is known.
-fn record(optima: &mut Vec<Optimum>, objective: f64, theta: &[f64]) {
-    let is_same = |known: &Optimum| {
-        let scale = known.objective.abs().max(objective.abs()).max(f64::MIN_POSITIVE);
-        let distance = known.theta.iter().zip(theta).map(|(a, b)| (a - b).abs() / a.abs().max(1.));
-        // Noiseless data leave objectives that are rounding alone.
-        let is_close =
-            (known.objective - objective).abs() <= SAME_OBJECTIVE * scale || scale < 1e-8;
-        is_close && distance.fold(0., f64::max) < SAME_THETA
-    };
-    match optima.iter_mut().find(|known| is_same(known)) {
-        Some(known) => {
-            known.starts += 1;
-            if objective < known.objective {
-                known.objective = objective;
-                known.theta = theta.to_vec();
-            }
-        }
-        None => optima.push(Optimum { objective, theta: theta.to_vec(), starts: 1 }),
-    }
 }
 
 fn at_bounds(prepared: &Prepared, parameters: &[Parameter], theta: &[f64]) -> Vec<String> {
@@ -148,3 +287,6 @@ fn warnings(fit: &Fit) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests;
