@@ -254,9 +254,11 @@ pub(crate) fn valleys(
     let mut valleys: Vec<Valley> = vec![];
     let mut edges: Vec<usize> = vec![];
     for cell in grid.chosen(keep) {
-        let path = grid.inside(cell).map(|inside| descent.follow(grid.exponents_of(inside)));
+        let inside = grid.inside(cell);
+        let path = inside.map(|inside| descent.follow(grid.exponents_of(inside)));
         // Where an amplitude is zero and the sum of squares lower than down the valley next to it, the cell is a start.
-        let is_edge = path.is_none_or(|path| path.objective() > grid.cells[cell].objective);
+        let is_lower = |path: Path| path.objective() > 1.01 * grid.cells[cell].objective;
+        let is_edge = inside != Some(cell) && path.is_none_or(is_lower);
         if is_edge {
             edges.push(cell);
         }
