@@ -54,7 +54,8 @@ pub struct Optimum {
     pub objective: f64,
     /// Parameters in the solver's scale.
     pub theta: Vec<f64>,
-    /// Starts that led there: those searched from, and those in one valley with them ([`Law::valleys`]).
+    /// Starts that led there: those searched from, and those in one valley with them ([`Law::valleys`]). None where it was
+    /// found by walking on from another optimum.
     pub starts: usize,
 }
 
@@ -79,8 +80,8 @@ pub struct Fit {
     pub dropped: Vec<Dropped>,
     /// Starts that were considered.
     pub n_starts: usize,
-    /// Searches that were made: starts that lie in one valley of the projected problem share one, and robust objectives
-    /// make further ones from where large residuals count for less.
+    /// Searches that were made: where all starts lie in one valley of the projected problem they share one, and robust
+    /// objectives make further ones from where large residuals count for less.
     pub n_searches: usize,
     /// Starts whose search did not end at a stationary point.
     pub n_failed: usize,
@@ -156,8 +157,9 @@ impl Fit {
 
 /// Fits `law` to `observations`.
 ///
-/// Starts come from the law ([`Law::starts`]). Those in one valley ([`Law::valleys`]) are one search, the others one
-/// each; every search is carried to convergence, and the distinct ends are in [`Fit::optima`].
+/// Starts come from the law ([`Law::starts`]). Where all of them lie in one valley ([`Law::valleys`]) whose lowest point
+/// explains the data, they are one search, else one each; every search is carried to convergence, and the distinct ends
+/// are in [`Fit::optima`].
 ///
 /// # Errors
 /// [`crate::Error::Data`] names file, row and column of a value that cannot be used; [`crate::Error::Config`] a

@@ -4,7 +4,8 @@ use crate::error::{Error, Result};
 use crate::fit::covariance::{Errors, errors};
 use crate::fit::{Fit, Optimum, Prepared};
 use crate::interval::quantile;
-use crate::law::{Law, Parameter, Valley};
+use crate::kernels;
+use crate::law::{Law, Parameter};
 use crate::objective::{Dropped, Objective};
 use crate::solve::{Problem, Stop, Workspace, explore, minimise, value};
 
@@ -16,6 +17,12 @@ const SAME_THETA: f64 = 1e-2;
 
 /// Beyond this condition number, of the information scaled to a unit diagonal, some direction is as good as open.
 const FLAT: f64 = 1e8;
+
+/// Of what varies, a fit that leaves more than this unexplained may have better ones elsewhere.
+const MAX_LEFT: f64 = 0.1;
+
+/// With fewer points a parameter than this, the objective has more valleys than squares show.
+const FEW: usize = 3;
 
 /// Rounds of a robust objective in which starts are sought anew.
 const MAX_ROUNDS: usize = 3;
@@ -39,11 +46,7 @@ impl Found {
         self.try_with(problem, ws, theta, 1, Stop::COLD);
     }
 
-    /// Searches from the bottom of a valley.
-    fn try_valley(&mut self, problem: &Problem, ws: &mut Workspace, valley: &Valley) {
-        self.try_with(problem, ws, &valley.theta, valley.starts, Stop::NEAR);
-    }
-
+    /// Searches from a point that stands for this many starts.
     fn try_with(
         &mut self,
         problem: &Problem,
@@ -97,25 +100,73 @@ impl Found {
         self.optima.first().map_or(f64::INFINITY, |best| best.objective)
     }
 
-    /// Searches from every start of the law, as [`search`] does where there are no valleys to go by.
+    /// Looks for a better optimum of absolute deviations next to the best.
+    fn explore(&mut self, problem: &Problem, ws: &mut Workspace) {
+        let Some(best) = self.optima.first() else { return };
+        let before = best.objective;
+        ws.free = problem.map.reduce(&best.theta);
+        let lower = explore(problem, ws, before);
+        if lower < before {
+            problem.map.expand(&ws.free, &mut ws.theta);
+            self.record(lower, &ws.theta, 0);
+        }
+    }
+
+    /// Searches from every start of the law.
     fn exhaust(&mut self, problem: &Problem, ws: &mut Workspace) {
         for start in problem.law.starts(problem.design, problem.log_target, problem.weights) {
             self.try_from(problem, ws, &start);
         }
     }
 
+    /// Whether all starts lie in one valley whose optimum explains most of what varies: then nobody need look for others.
+    fn is_clear(&self, problem: &Problem, ws: &mut Workspace) -> bool {
+        let [best] = self.optima.as_slice() else { return false };
+        let points = problem.weights.iter().filter(|weight| **weight > 0.).count();
+        let is_few = points < FEW * problem.map.n_free();
+        if is_few || self.n_searches > 1 || self.n_failed > 0 {
+            return false;
+        }
+        ws.free = problem.map.reduce(&best.theta);
+        if ws.free.iter().enumerate().any(|(k, &value)| problem.map.at_bound(k, value)) {
+            return false;
+        }
+        value(problem, ws);
+        let target: Vec<f64> = match problem.objective.is_level() {
+            true => problem.log_target.iter().map(|y| y.exp()).collect(),
+            false => problem.log_target.to_vec(),
+        };
+        let weights = problem.weights;
+        let mean = kernels::dot(&target, weights) / weights.iter().sum::<f64>();
+        let varies: f64 = target.iter().zip(weights).map(|(y, w)| w * (y - mean).powi(2)).sum();
+        let is_left = kernels::dot3(&ws.residuals, &ws.residuals, weights);
+        is_left <= MAX_LEFT * varies
+    }
+
+    /// Lets the only search count for itself alone, as the starts that it stood for are searched from after all.
+    fn count_once(&mut self) {
+        self.n_starts = self.n_searches;
+        self.n_failed = self.n_failed.min(self.n_searches);
+        self.optima
+            .iter_mut()
+            .for_each(|optimum| optimum.starts = optimum.starts.min(self.n_searches));
+    }
+
     /// Robust objectives see other valleys than squares do. At their optimum they are squares with smaller weights for
-    /// large residuals, so the valleys of those are where a better optimum would be.
+    /// large residuals, so the valleys of those are where a better optimum would be. Absolute deviations have optima
+    /// close to each other, so there the bottom of the known valley is searched from as well.
     fn seek_anew(&mut self, problem: &Problem, ws: &mut Workspace) {
-        for _ in 0..MAX_ROUNDS {
+        for round in 0..MAX_ROUNDS {
             let Some(best) = self.optima.first().cloned() else { return };
             ws.free = problem.map.reduce(&best.theta);
             value(problem, ws);
             let weights = reweighted(problem, &ws.residuals);
-            let known: Vec<&[f64]> = self.optima.iter().map(|o| o.theta.as_slice()).collect();
+            let is_close = problem.objective == Objective::Lad && round == 0;
+            let known = if is_close { &[] } else { self.optima.as_slice() };
+            let known: Vec<&[f64]> = known.iter().map(|o| o.theta.as_slice()).collect();
             let valleys = problem.law.valleys(problem.design, problem.log_target, &weights, &known);
             for valley in valleys.unwrap_or_default() {
-                self.try_valley(problem, ws, &valley);
+                self.try_with(problem, ws, &valley.theta, valley.starts, Stop::NEAR);
             }
             if self.lowest() >= best.objective * (1. - SAME_OBJECTIVE) {
                 return;
@@ -148,8 +199,8 @@ fn start_weights(problem: &Problem) -> Vec<f64> {
     pairs.map(|(weight, y)| weight * (2. * (y - highest)).exp()).collect()
 }
 
-/// Searches for the optimum: from every valley that the law knows, once, or from each of its starts. Ties and fixed
-/// values change the valleys, so there it is each start; as it is where no valley led to an optimum.
+/// Searches for the optimum: from every valley that the law knows, once, and where these are several or explain little from
+/// each of the law's starts as well. Ties and fixed values change the valleys, so there it is the starts alone.
 pub(crate) fn search(problem: &Problem, ws: &mut Workspace, further: &[Vec<f64>]) -> Found {
     let mut found = Found::default();
     let valleys = match problem.map.is_identity() {
@@ -160,10 +211,13 @@ pub(crate) fn search(problem: &Problem, ws: &mut Workspace, further: &[Vec<f64>]
         false => None,
     };
     let has_valleys = valleys.is_some();
-    for valley in valleys.unwrap_or_default() {
-        found.try_valley(problem, ws, &valley);
+    let valleys = valleys.unwrap_or_default();
+    for valley in &valleys {
+        let starts = if valleys.len() == 1 { valley.starts } else { 1 };
+        found.try_with(problem, ws, &valley.theta, starts, Stop::NEAR);
     }
-    if found.optima.is_empty() {
+    if !found.is_clear(problem, ws) {
+        found.count_once();
         found.exhaust(problem, ws);
     }
     for start in further {
@@ -186,14 +240,8 @@ pub(crate) fn fit_prepared(
     let problem = prepared.problem(law, objective);
     let mut ws = Workspace::default();
     let mut found = search(&problem, &mut ws, further);
-    if let (Objective::Lad, Some(best)) = (objective, found.optima.first()) {
-        ws.free = prepared.map.reduce(&best.theta);
-        let before = best.objective;
-        let lower = explore(&problem, &mut ws, before);
-        if lower < before {
-            prepared.map.expand(&ws.free, &mut ws.theta);
-            found.record(lower, &ws.theta, 1);
-        }
+    if objective == Objective::Lad {
+        found.explore(&problem, &mut ws);
     }
     finish(law, prepared, objective, dropped, found, ws)
 }

@@ -94,7 +94,11 @@ fn cells_have_the_objective_that_their_parameters_give() {
             .map(|cell| {
                 let start = grid.start(cell);
                 let want = squares(&start.theta, &data, &weights);
-                assert!((start.objective / want - 1.).abs() < 1e-6, "{} {want}", start.objective);
+                // Smaller amplitudes are raised for the sake of their logarithm.
+                let least = 1.01e-2 * grid.shared.typical();
+                let is_raised = grid.cells[cell].values.iter().any(|value| *value < least);
+                let is_same = (start.objective / want - 1.).abs() < 1e-6;
+                assert!(is_same || is_raised, "{} {want}", start.objective);
             })
             .count();
         assert!(checked > 5, "{checked}");

@@ -62,17 +62,29 @@ fn runs(seed: u64) -> Observations {
         .with_weights(weights)
 }
 
-/// The lowest objectives that the search finds, and that every start of the law leads to; with what they took.
-fn both(runs: &Observations, objective: Objective) -> [(f64, usize); 2] {
+/// Sets of runs.
+const N_SETS: u64 = 150;
+
+/// What the search finds, and every start of the law leads to; with the evaluations that they took.
+fn both(runs: &Observations, objective: Objective) -> [(Found, usize); 2] {
     let law = Chinchilla::new();
     let prepared = Prepared::new(&law, runs, &FitConfig::new(objective)).unwrap();
     let problem = prepared.problem(&law, objective);
-    let mut ws = Workspace::default();
-    let ours = search(&problem, &mut ws, &[]).lowest();
-    let evaluations = ws.n_evaluations;
-    let mut oracle = Found::default();
-    oracle.exhaust(&problem, &mut ws);
-    [(ours, evaluations), (oracle.lowest(), ws.n_evaluations - evaluations)]
+    let run = |from: &dyn Fn(&mut Workspace) -> Found| {
+        let mut ws = Workspace::default();
+        let mut found = from(&mut ws);
+        if objective == Objective::Lad {
+            found.explore(&problem, &mut ws);
+        }
+        (found, ws.n_evaluations)
+    };
+    let ours = run(&|ws| search(&problem, ws, &[]));
+    let oracle = run(&|ws| {
+        let mut found = Found::default();
+        found.exhaust(&problem, ws);
+        found
+    });
+    [ours, oracle]
 }
 
 /// Data without noise leave rounding alone, of this size a point.
@@ -88,28 +100,42 @@ fn rounding(runs: &Observations, objective: Objective) -> f64 {
 
 #[test]
 fn no_start_of_the_law_leads_lower() {
+    // With the variable set, so many sets are tried and what was found is printed.
     let (seeds, is_wide) = match std::env::var("SEARCH_SEEDS") {
         Ok(seeds) => (seeds.parse().unwrap(), true),
-        Err(_) => (150, false),
+        Err(_) => (N_SETS, false),
     };
     for objective in OBJECTIVES {
-        let (mut worse, mut better, mut taken) = (vec![], 0, [0; 2]);
+        let (mut worse, mut better, mut taken, mut clear) = (vec![], 0, [0; 2], 0);
         for seed in 0..seeds {
             let runs = runs(seed);
             let [(ours, own), (oracle, all)] = both(&runs, objective);
-            taken = [taken[0] + own, taken[1] + all];
-            let slack = 1e-6 * oracle + rounding(&runs, objective);
-            if !(ours <= oracle + slack) {
-                worse.push((seed, ours, oracle));
+            let [lowest, wanted] = [ours.lowest(), oracle.lowest()];
+            let slack = 1e-6 * wanted + rounding(&runs, objective);
+            if lowest.is_nan() || lowest > wanted + slack {
+                worse.push(format!(
+                    "{seed}: {lowest:e} in {} searches, {wanted:e}",
+                    ours.n_searches
+                ));
+                if is_wide {
+                    println!(
+                        "{objective:?} {} of {}\n  {:?}\n  {:?}",
+                        worse[worse.len() - 1],
+                        runs.len(),
+                        ours.optima,
+                        oracle.optima[0]
+                    );
+                }
             }
-            better += usize::from(ours < oracle - slack);
+            better += usize::from(lowest < wanted - slack);
+            taken = [taken[0] + own, taken[1] + all];
+            clear += usize::from(ours.n_searches <= 3);
         }
         if is_wide {
+            let n = worse.len();
             println!(
-                "{objective:?}: {} worse, {better} better, evaluations {taken:?}",
-                worse.len()
+                "{objective:?}: {n} worse, {better} better, {clear} clear, evaluations {taken:?}"
             );
-            worse.iter().for_each(|(seed, ours, oracle)| println!("  {seed} {ours:e} {oracle:e}"));
         } else {
             assert!(worse.is_empty(), "{objective:?}: {worse:?}");
         }
