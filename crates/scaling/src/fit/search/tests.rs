@@ -62,8 +62,9 @@ fn runs(seed: u64) -> Observations {
         .with_weights(weights)
 }
 
-/// Sets of runs.
-const N_SETS: u64 = 150;
+/// Sets of runs. Of the first 2,000 under four objectives, 8,000 searches, every start of the law leads lower in two (set
+/// 752 under Huber by 0.7 %, set 1781 under absolute deviations by 4e-6), and less low in 136.
+const N_SETS: u64 = 200;
 
 /// What the search finds, and every start of the law leads to; with the evaluations that they took.
 fn both(runs: &Observations, objective: Objective) -> [(Found, usize); 2] {
