@@ -7,6 +7,8 @@
 mod refit;
 mod sample;
 
+use std::borrow::Borrow;
+
 use ndarray::{Array2, ArrayView1};
 use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
@@ -163,10 +165,10 @@ fn refit_all(
 
 /// The draws that all of these have, as their rows: one entry a draw, one row of each. For laws that were fitted apart
 /// from each other to the same draws (one seed, as many points), whose failures may be different draws.
-pub fn common_draws(all: &[Bootstrap]) -> Vec<Vec<usize>> {
-    let Some((first, _)) = all.split_first() else { return vec![] };
-    let rows = |draw: &usize| all.iter().map(|one| one.row_of(*draw)).collect();
-    first.draws.iter().filter_map(rows).collect()
+pub fn common_draws<B: Borrow<Bootstrap>>(all: &[B]) -> Vec<Vec<usize>> {
+    let Some(first) = all.first() else { return vec![] };
+    let rows = |draw: &usize| all.iter().map(|one| one.borrow().row_of(*draw)).collect();
+    first.borrow().draws.iter().filter_map(rows).collect()
 }
 
 impl Bootstrap {

@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use covariance::{density_at_zero, huber_moments};
-pub(crate) use prepared::Prepared;
+pub(crate) use prepared::{Prepared, relative};
 pub(crate) use search::search;
 
 use crate::distribution::student_quantile;
@@ -76,7 +76,7 @@ pub struct Fit {
     pub n_points: usize,
     /// Free parameters.
     pub n_free: usize,
-    /// Points that the outlier rule left out.
+    /// Points that the outlier rule left out, or that have no weight.
     pub dropped: Vec<Dropped>,
     /// Starts that were considered.
     pub n_starts: usize,
@@ -91,7 +91,9 @@ pub struct Fit {
     pub optima: Vec<Optimum>,
     /// Residuals `ln prediction - ln target` (`prediction - target` for least squares on the level), point by point.
     pub residuals: Vec<f64>,
-    /// Row numbers of the points.
+    /// The points that were fitted, as indices of the caller's.
+    pub used: Vec<usize>,
+    /// Their row numbers.
     pub rows: Vec<usize>,
     /// Covariance of `theta`, asymptotic; zero for fixed parameters. `None` where the data leave a direction open.
     pub covariance: Option<Array2<f64>>,
@@ -166,8 +168,7 @@ impl Fit {
 /// constraint that names no parameter; [`crate::Error::TooFewPoints`] where there are no degrees of freedom;
 /// [`crate::Error::NotIdentified`] where no start converged.
 pub fn fit(law: &dyn Law, observations: &Observations, config: &FitConfig) -> Result<Fit> {
-    let (prepared, dropped) = prepared::prepare(law, observations, config)?;
-    search::fit_prepared(law, &prepared, config.objective, dropped, &[])
+    fit_from(law, observations, config, &[])
 }
 
 /// As [`fit`], with further starting points of one's own in the solver's scale.
@@ -181,7 +182,13 @@ pub fn fit_from(
     starts: &[Vec<f64>],
 ) -> Result<Fit> {
     let (prepared, dropped) = prepared::prepare(law, observations, config)?;
-    search::fit_prepared(law, &prepared, config.objective, dropped, starts)
+    let mut fit = search::fit_prepared(law, &prepared, config.objective, dropped, starts)?;
+    if prepared.is_exact(&fit) {
+        let text = "the law goes through every point to the last digits: intervals have no width, as there is no scatter \
+                    to take them from";
+        fit.warnings.push(text.into());
+    }
+    Ok(fit)
 }
 
 #[cfg(test)]

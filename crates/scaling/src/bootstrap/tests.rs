@@ -137,5 +137,5 @@ fn rows_of_fits_that_stand_apart_go_together_by_their_draws() {
     assert_eq!(one.row_of(one.draws[5]), Some(5));
     let missing = (0..600).find(|draw| !one.draws.contains(draw)).unwrap();
     assert_eq!(one.row_of(missing), None);
-    assert_eq!(common_draws(&[]), Vec::<Vec<usize>>::new());
+    assert_eq!(common_draws::<Bootstrap>(&[]), Vec::<Vec<usize>>::new());
 }

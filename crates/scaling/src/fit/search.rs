@@ -284,6 +284,7 @@ fn finish(
         n_evaluations: ws.n_evaluations,
         optima,
         residuals,
+        used: prepared.used.clone(),
         rows: prepared.rows.clone(),
         covariance,
         shared_shift,
