@@ -97,6 +97,8 @@ pub fn profile(
         hessian: quantity.hessian(&fit.theta),
     };
     let [low, high] = [-1., 1.].map(|side| walk.end(side));
+    // Rounding may put an end of a tiny interval on the wrong side of the estimate.
+    let (low, high) = (low.map(|end| end.min(walk.centre)), high.map(|end| end.max(walk.centre)));
     if low.is_none() && high.is_none() {
         return Err(Error::not_identified(quantity.name(), "its profile never reaches the cut"));
     }

@@ -84,7 +84,7 @@ impl Prepared {
 }
 
 /// Relative residuals below this are rounding: sums of powers of counts of some 1e9, in doubles.
-const EXACT: f64 = 1e-11;
+const EXACT: f64 = 1e-10;
 
 /// Weights with a mean of 1; equal ones become exactly that.
 pub(crate) fn relative(weights: Vec<f64>) -> Vec<f64> {

@@ -116,53 +116,6 @@ fn check_almost_exact(seed: u64) {
 fn lines_that_are_all_but_exact_are_fitted_with_intervals() {
     let seeds = std::env::var("ALMOST_EXACT_SEEDS").map_or(60, |seeds| seeds.parse().unwrap());
     (0..seeds).for_each(check_almost_exact);
-}
-
-#[test]
-fn zz_diag() {
-    let mut lines = vec![];
-    for seed in 0..1500 {
-        let (law, runs, noise) = almost_exact(seed);
-        for objective in [Objective::NlsLog, Objective::HUBER, Objective::Lad, Objective::Nls] {
-            let config = FitConfig::new(objective);
-            let fit = match fit(&law, &runs, &config) {
-                Ok(fit) => fit,
-                Err(e) => {
-                    lines.push(format!("FIT {seed} {objective:?} {noise:.0e} {e}"));
-                    continue;
-                }
-            };
-            let largest = fit.residuals.iter().map(|r| r.abs()).fold(0., f64::max);
-            let scale = if objective.is_level() {
-                runs.target().iter().copied().fold(0., f64::max)
-            } else {
-                1.
-            };
-            if largest > scale * (6. * noise + 1e-13) {
-                lines.push(format!("BIG {seed} {objective:?} {noise:.0e} {largest:e}"));
-            }
-            for parameter in law.parameters() {
-                let quantity = Quantity::parameter(&law, &parameter.name).unwrap();
-                match crate::profile(&law, &runs, &config, &fit, &quantity, 0.95) {
-                    Ok(p) => {
-                        if p.open_low
-                            || p.open_high
-                            || !p.warnings.is_empty()
-                            || !p.interval.contains(p.estimate)
-                        {
-                            lines.push(format!(
-                                "ODD {seed} {objective:?} {noise:.0e} {} {:?} {} {} {:?}",
-                                parameter.name, p.interval, p.open_low, p.open_high, p.warnings
-                            ))
-                        }
-                    }
-                    Err(e) => lines
-                        .push(format!("ERR {seed} {objective:?} {noise:.0e} {} {e}", runs.len())),
-                }
-            }
-        }
-    }
-    for line in &lines {
-        println!("{line}");
-    }
+    // Searches that once went to and fro within the rounding of their objective.
+    [86, 101, 124].into_iter().for_each(check_almost_exact);
 }
