@@ -203,6 +203,9 @@ const STIFFNESS: f64 = 3.;
 /// Beyond this many times the expected distance an end counts as open.
 const FAR: f64 = 300.;
 
+/// Refits on the way to one end, at most.
+const MAX_VISITS: usize = 60;
+
 /// A refit this much below the fit's objective, relative, is another optimum and no rounding.
 const BELOW: f64 = 1e-6;
 
@@ -223,7 +226,9 @@ impl Walk<'_> {
         let (mut low, mut high) = ((0., 0., self.centre), None);
         let mut position = 1.;
         let mut have_all_converged = true;
-        for _ in 0..50 {
+        // Absolute deviations have kinks, at which a pull moves nothing until it is strong enough.
+        let mut stretch = 1e-3;
+        for _ in 0..MAX_VISITS {
             let (root, value, converged) = self.visit(side * unit * position);
             have_all_converged &= converged;
             if (root - 1.).abs() < 3e-7 {
@@ -236,7 +241,10 @@ impl Walk<'_> {
             }
             position = match high {
                 None if position > FAR => return (None, have_all_converged),
-                None => (position / root.max(0.4)).min(3. * position) * 1.001,
+                None => {
+                    stretch *= 1.3;
+                    (position / root.max(0.4)).min(3. * position) * (1. + stretch)
+                }
                 Some(high) => {
                     if (high.0 - low.0) < 1e-7 * high.0 {
                         return (Some(value), converged);
