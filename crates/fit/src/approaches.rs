@@ -27,16 +27,11 @@ struct Runs {
 
 impl Runs {
     fn of(solved: &Solved) -> Self {
-        let points = &solved.part.observations;
-        let column = |name: &str| points.input(name).unwrap_or_default();
+        let points = solved.used();
+        let column = |name: &str| points.input(name).unwrap_or_default().to_vec();
         let (n, d) = (column("n"), column("d"));
-        let is_used = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
-        let used: Vec<usize> = (0..points.len()).filter(is_used).collect();
-        Self {
-            n: used.iter().map(|&i| n[i]).collect(),
-            flops: used.iter().map(|&i| 6. * n[i] * d[i]).collect(),
-            loss: used.iter().map(|&i| points.target()[i]).collect(),
-        }
+        let flops = n.iter().zip(&d).map(|(n, d)| 6. * n * d).collect();
+        Self { n, flops, loss: points.target().to_vec() }
     }
 
     /// Budgets, a factor [`STEP`] each, with runs of several sizes: only there can a run be better than another.
@@ -100,7 +95,7 @@ pub(crate) fn approaches(solved: &Solved, budgets: &[Flops], output: &mut FitOut
     let law = ApproachFound {
         approach: 3,
         n_points: solved.fit.n_points,
-        a: output.derived.get("a").copied(),
+        a: output.derived.get("a").cloned(),
         n_opt: Named(n_opt.flatten().collect()),
         problem: None,
     };
@@ -117,7 +112,7 @@ fn found(approach: usize, fit: &PowerFit, budgets: &[Flops]) -> ApproachFound {
     ApproachFound {
         approach,
         n_points: fit.used.len(),
-        a: Some(Estimate { estimate: fit.exponent, se: None, ci95: Some(ends) }),
+        a: Some(Estimate::new(fit.exponent, None, Some(ends))),
         n_opt: Named(budgets.iter().map(|c| (format!("{:e}", c.0), fit.at(c.0))).collect()),
         problem: None,
     }

@@ -60,15 +60,15 @@ pub(crate) fn parse_clap(text: &str) -> Result<f64, String> {
 /// Does it; the text for the terminal.
 pub(crate) fn run(arguments: &AuditArguments) -> Result<String> {
     let target = Target { n: Params(arguments.n), d: Tokens(arguments.d), batch: arguments.batch };
-    let (best, curvature) = match &arguments.data {
+    let (best, curvature, doubts) = match &arguments.data {
         Some(_) => from_sweep(arguments, &target)?,
-        None => (published(&arguments.law)?.predict(&target), None),
+        None => (published(&arguments.law)?.predict(&target), None, String::new()),
     };
     let found = audit(best, arguments.lr, arguments.curvature.or(curvature))?;
     if let Some(path) = &arguments.json {
         write_json(path, &found)?;
     }
-    Ok(words(&found, arguments))
+    Ok(words(&found, arguments) + &doubts)
 }
 
 fn published(name: &str) -> Result<PublishedLr> {
@@ -77,16 +77,25 @@ fn published(name: &str) -> Result<PublishedLr> {
         .with_context(|| format!("no published law `{name}`; there are {}", names()))
 }
 
-fn from_sweep(arguments: &AuditArguments, target: &Target) -> Result<(BestLr, Option<f64>)> {
+/// The best learning rate, the curvature, and what to know about them.
+fn from_sweep(
+    arguments: &AuditArguments,
+    target: &Target,
+) -> Result<(BestLr, Option<f64>, String)> {
     let path = arguments.data.as_ref().context("no sweep")?;
     let columns = Columns::parse(arguments.columns.as_deref())?;
-    let (table, _) = data::load(path, &columns, arguments.unit.as_deref())?;
+    let (table, mut notes) = data::load(path, &columns, arguments.unit.as_deref())?;
     let reading = Reading { columns, offset: false, parabola: ParabolaConfig::default() };
     let problem = Problem::new(LawName::LrHorizon, &table, &reading)?;
     let part = &problem.parts[0];
     let Some(law) = &part.horizon else { bail!("`{}` is no sweep", path.display()) };
     let fitted = fit(law, &part.observations, &FitConfig::new(Objective::NlsLog))?;
-    Ok((predict_fitted(law, &fitted, target)?, sweep::curvature(&problem.cells)))
+    notes.extend(problem.notes.iter().cloned());
+    let notes: String = notes.iter().map(|note| wrap(note, "")).collect();
+    let warnings = problem.warnings.iter().chain(&fitted.warnings);
+    let warnings: String = warnings.map(|warning| wrap(warning, "warning: ")).collect();
+    let best = predict_fitted(law, &fitted, target)?;
+    Ok((best, sweep::curvature(problem.cells()), notes + &warnings))
 }
 
 fn words(found: &Audit, arguments: &AuditArguments) -> String {

@@ -66,18 +66,23 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 }
 
 /// The way out, where the error does not say it.
-fn hint(error: &anyhow::Error) -> &'static str {
+fn hint(error: &anyhow::Error) -> String {
     match error.downcast_ref::<Error>() {
-        Some(Error::Data { row: Some(_), column, .. }) if column == "p" => {
-            "\nshares of 0: fit (p + epsilon)^-gamma with --offset, or leave such rows out with --filter"
-        }
-        Some(Error::Data { row: Some(_), .. }) => {
-            "\nrepair the table, or leave such rows out: --filter \"COLUMN > 0\""
+        Some(Error::Data { row: Some(_), column, reason, .. }) => {
+            let is_share = column == "p" || column.starts_with("p_");
+            if is_share && reason.starts_with("must be positive") {
+                return "\nshares of 0: fit (p + epsilon)^-gamma with --offset, or leave such rows out with --filter"
+                    .into();
+            }
+            if reason.ends_with("is no number") || reason.contains("cells, the header") {
+                return "\nrepair the table".into();
+            }
+            format!("\nrepair the table, or leave such rows out: --filter \"{column} > 0\"")
         }
         Some(Error::TooFewPoints { .. }) => {
-            "\nadd runs, or take a law with fewer parameters (chinchilla-tied has one less)"
+            "\nadd runs, or take a law with fewer parameters (chinchilla-tied has one less)".into()
         }
-        _ => "",
+        _ => String::new(),
     }
 }
 

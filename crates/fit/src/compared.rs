@@ -32,10 +32,7 @@ pub(crate) fn compare_laws(
     if rivals.is_empty() {
         return Ok(());
     }
-    let points = &one.part.observations;
-    let is_used = |i: &usize| one.fit.rows.contains(&points.rows()[*i]);
-    let used: Vec<usize> = (0..points.len()).filter(is_used).collect();
-    let points = points.select(&used);
+    let points = one.used();
     let candidates: Vec<Candidate> = rivals
         .iter()
         .map(|(name, law, constraints)| Candidate {

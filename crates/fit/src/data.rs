@@ -74,9 +74,40 @@ impl Columns {
         }
         let role = ROLES.iter().find(|role| role.name == name);
         let aliases = role.map_or_else(|| vec![name], |role| role.aliases.to_vec());
-        let called =
-            |alias: &str| table.names().iter().find(|column| column.to_lowercase() == alias);
+        // `Peak LR` and `peak-lr` are `peak_lr`.
+        let plain = |column: &str| column.trim().to_lowercase().replace([' ', '-'], "_");
+        let called = |alias: &str| {
+            table
+                .names()
+                .iter()
+                .find(|column| column.to_lowercase() == alias || plain(column) == alias)
+        };
         Ok(aliases.into_iter().find_map(called).cloned())
+    }
+
+    /// As [`Columns::require`], of several at once: what is missing is said together.
+    pub(crate) fn require_all(&self, table: &Table, names: &[&str]) -> Result<Vec<String>> {
+        let mut missing = vec![];
+        for name in names {
+            if self.find(table, name)?.is_none() {
+                missing.push(*name);
+            }
+        }
+        if missing.len() > 1 {
+            let meant: Vec<String> =
+                missing.iter().map(|name| format!("`{name}`{}", meaning(name))).collect();
+            let way_out: Vec<String> =
+                missing.iter().map(|name| format!("{name}=COLUMN")).collect();
+            let file =
+                table.file.as_ref().map_or_else(String::new, |f| format!("`{}`: ", f.display()));
+            bail!(
+                "{file}no columns for {}; there are {}; name them with --columns {}",
+                meant.join(", "),
+                listed(table),
+                way_out.join(",")
+            );
+        }
+        names.iter().map(|name| self.require(table, name)).collect()
     }
 
     /// As [`Columns::find`]; a column that is not there is an error that says what to do.
@@ -84,14 +115,10 @@ impl Columns {
         if let Some(column) = self.find(table, name)? {
             return Ok(column);
         }
-        let meaning = ROLES.iter().find(|role| role.name == name).map(|role| role.meaning);
-        let meaning = meaning.map_or_else(String::new, |meaning| format!(" ({meaning})"));
-        let (all, shown) = (table.names(), table.names().len().min(MAX_NAMES));
-        let more = all.len() - shown;
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let there = all[..shown].join(", ");
         let reason = format!(
-            "no column for this{meaning}; there are {there}{more}; name one with --columns {name}=COLUMN"
+            "no column for this{}; there are {}; name one with --columns {name}=COLUMN",
+            meaning(name),
+            listed(table)
         );
         Err(fault(table, None, name, reason).into())
     }
@@ -102,6 +129,20 @@ impl Columns {
             |column: &String| Some((column.strip_prefix(prefix)?.to_owned(), column.clone()));
         table.names().iter().filter_map(strip).collect()
     }
+}
+
+/// What a name stands for, in brackets.
+fn meaning(name: &str) -> String {
+    let role = ROLES.iter().find(|role| role.name == name);
+    role.map_or_else(String::new, |role| format!(" ({})", role.meaning))
+}
+
+/// The table's columns, the first of them.
+fn listed(table: &Table) -> String {
+    let (all, shown) = (table.names(), table.names().len().min(MAX_NAMES));
+    let more = all.len() - shown;
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", all[..shown].join(", "))
 }
 
 /// An error at a place of the table.

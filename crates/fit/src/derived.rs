@@ -1,15 +1,15 @@
 //! What follows from the fitted parameters: frontier, mixtures, predictions, tests.
 
 use anyhow::{Context, Result, bail};
-use forerun_scaling::Quantity;
 use forerun_scaling::law::{Chinchilla, Scale};
 use forerun_scaling::mixture::Weighing;
 use forerun_scaling::units::Flops;
+use forerun_scaling::{Quantity, allocation};
 
 use crate::approaches::approaches;
 use crate::independent::test_independence;
 use crate::mixtures::{Available, optimum};
-use crate::output::{FitOutput, Named, Prediction};
+use crate::output::{Estimate, FitOutput, Named, Prediction};
 use crate::problem::{LawName, Problem};
 use crate::solved::Solved;
 
@@ -49,7 +49,12 @@ pub(crate) fn derive(
             frontier(&solved[0], &budgets, output);
             approaches(&solved[0], &budgets, output);
         }
-        LawName::DataConstrained | LawName::LrHorizon | LawName::Mixing => {}
+        LawName::DataConstrained => {
+            let budgets = budgets(&solved[0], asked.budgets);
+            repeated(&solved[0], &budgets, output);
+        }
+        LawName::LrHorizon => best_rates(&solved[0], output)?,
+        LawName::Mixing => {}
         LawName::Multilingual => {
             mixtures(problem, solved, None, asked.available, output)?;
             for inputs in asked.predict {
@@ -116,7 +121,7 @@ pub(crate) fn mixtures(
 }
 
 fn frontier(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
-    output.derived.push("a", solved.estimate(&Quantity::frontier_exponent()));
+    exponents(solved, output);
     let g = |theta: &[f64]| Chinchilla::frontier(theta).g.ln();
     output.derived.push("G", solved.estimate(&Quantity::new("G", Scale::Log, g)));
     for &flops in budgets {
@@ -126,6 +131,90 @@ fn frontier(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
             output.derived.push(quantity.name(), solved.estimate(&quantity));
         }
     }
+}
+
+/// `N* ∝ C^a` and `D* ∝ C^b`.
+fn exponents(solved: &Solved, output: &mut FitOutput) {
+    output.derived.push("a", solved.estimate(&Quantity::frontier_exponent()));
+    let b = |theta: &[f64]| 1. - Chinchilla::frontier(theta).exponent;
+    output.derived.push("b", solved.estimate(&Quantity::new("b", Scale::Linear, b)));
+}
+
+/// Epochs whose worth is shown.
+const EPOCHS: [f64; 3] = [2., 4., 16.];
+
+/// Exponents for fresh tokens; what repeated ones are worth; the best use of budgets with the most unique tokens of the
+/// table.
+fn repeated(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
+    exponents(solved, output);
+    let limit = |theta: &[f64]| theta[6].exp();
+    for epochs in EPOCHS {
+        // D' / D of the law: all tokens that were seen, in units of fresh ones.
+        let worth = move |theta: &[f64]| {
+            let limit = limit(theta);
+            ((1. - limit * (-(epochs - 1.) / limit).exp_m1()) / epochs).ln()
+        };
+        let name = format!("worth({epochs})");
+        output.derived.push(&name, solved.estimate(&Quantity::new(&name, Scale::Log, worth)));
+    }
+    let half = move |theta: &[f64]| (1. + limit(theta) * std::f64::consts::LN_2).ln();
+    output
+        .derived
+        .push("half_life", solved.estimate(&Quantity::new("half_life", Scale::Log, half)));
+    let unique = solved.part.observations.input("u").unwrap_or_default();
+    let others = [("u", unique.iter().copied().fold(0., f64::max))];
+    let law = solved.part.law.as_ref();
+    for &flops in budgets {
+        let size = allocation::optimal_params(law, flops, &others);
+        let n = solved.estimate(&size);
+        if !n.estimate.is_finite() {
+            continue;
+        }
+        let tokens = |n: f64| flops.0 / 6. / n;
+        let d = Estimate {
+            estimate: tokens(n.estimate),
+            se: n.se.map(|se| se / n.estimate * tokens(n.estimate)),
+            ci95: n.ci95.map(|[low, high]| [tokens(high), tokens(low)]),
+            problem: n.problem.clone(),
+        };
+        output.derived.push(size.name(), n);
+        output.derived.push(format!("d_opt({:e})", flops.0), d);
+        let loss = allocation::optimal_loss(law, flops, &others);
+        output.derived.push(loss.name(), solved.estimate(&loss));
+    }
+}
+
+/// Horizons at which the best learning rate is shown, times the longest of the table.
+const HORIZONS: [f64; 3] = [1., 4., 16.];
+
+/// The best learning rate of the largest size, at the longest horizon and beyond.
+fn best_rates(solved: &Solved, output: &mut FitOutput) -> Result<()> {
+    let points = &solved.part.observations;
+    let column = |name: &str| points.input(name).unwrap_or_default();
+    let largest = |name: &str| column(name).iter().copied().reduce(f64::max);
+    let longest = largest("d").unwrap_or(f64::NAN);
+    for factor in HORIZONS {
+        let law = solved.part.law.as_ref();
+        let place = law.inputs().into_iter().filter_map(|input| {
+            let value = largest(&input.name)?;
+            let value = if input.name == "d" { factor * longest } else { value };
+            Some((input.name, value))
+        });
+        let place: Vec<(String, f64)> = place.collect();
+        let pairs: Vec<(&str, f64)> = place.iter().map(|(name, v)| (name.as_str(), *v)).collect();
+        let words: Vec<String> =
+            pairs.iter().map(|(name, v)| format!("{name}={}", tidy(*v))).collect();
+        let quantity = Quantity::prediction(law, &pairs)?;
+        output.derived.push(format!("lr_opt({})", words.join(",")), solved.estimate(&quantity));
+    }
+    Ok(())
+}
+
+/// A count for a name: three significant digits.
+fn tidy(value: f64) -> String {
+    let text = format!("{value:.2e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// The lowest loss of a two-power law for a budget, from its closed frontier: the general search of

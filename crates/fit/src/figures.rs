@@ -8,7 +8,7 @@ use forerun_scaling::Quantity;
 use forerun_scaling::allocation::budgets;
 use forerun_scaling::law::{Design, predict, predict_all};
 use forerun_scaling::parabola::Vertex;
-use forerun_scaling::sweep::SweepCell;
+use forerun_scaling::sweep::{SweepCell, Valleys};
 use forerun_scaling::units::Flops;
 
 use crate::derived::lowest_loss;
@@ -65,7 +65,12 @@ fn ends(values: &[f64]) -> (f64, f64) {
 
 fn steps(low: f64, high: f64, n: usize) -> impl Iterator<Item = f64> {
     let ratio = (high / low).ln();
-    (0..=n).map(move |i| low * (ratio * i as f64 / n as f64).exp())
+    (0..=n).map(move |i| readable(low * (ratio * i as f64 / n as f64).exp()))
+}
+
+/// Four significant digits: the tables below figures show where a curve was drawn.
+fn readable(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
 }
 
 /// Loss against tokens: points of a few sizes, and the law at those sizes.
@@ -110,11 +115,12 @@ fn frontier(solved: &Solved) -> Vec<Figure> {
     let flops: Vec<f64> = n.iter().zip(d).map(|(n, d)| 6. * n * d).collect();
     let (low, high) = ends(&flops);
     let scale = budgets(Flops(low), Flops(100. * high), 13);
+    let scale: Vec<Flops> = scale.into_iter().map(|c| Flops(readable(c.0))).collect();
     let band = |estimate: crate::output::Estimate, flops: Flops| Point {
         x: flops.0,
         y: estimate.estimate,
-        low: estimate.ci95.map(|ends| ends[0]),
-        high: estimate.ci95.map(|ends| ends[1]),
+        low: estimate.bounded().map(|ends| ends[0]),
+        high: estimate.bounded().map(|ends| ends[1]),
     };
     let size =
         scale.iter().map(|&c| band(solved.estimate(&Quantity::optimal_params(c)), c)).collect();
@@ -190,20 +196,26 @@ fn horizon(solved: &Solved) -> Figure {
     Figure::new("The best learning rate against the horizon", Plot::Xy(plot))
 }
 
-/// How far a valley's curve is drawn on either side of its lowest point, in `ln lr`.
+/// How far a valley's curve is drawn on either side of its lowest point, in `ln lr`, if the runs that it goes by are not
+/// closer.
 const VALLEY: f64 = 2.;
 
 /// The sweep's cells with their runs and curves, each above its own lowest point: at most twelve.
 fn valleys(problem: &Problem) -> Option<Figure> {
-    let read = problem.cells.iter().filter_map(|cell| Some((cell, cell.optimum.parabola()?)));
+    let read = problem.cells().iter().filter_map(|cell| Some((cell, cell.optimum.parabola()?)));
     let shown: Vec<(&SweepCell, &Vertex)> = read.take(12).collect();
     // A run that diverged would flatten all the valleys.
     let height = |(_, vertex): &(&SweepCell, &Vertex)| vertex.curvature.abs() * VALLEY * VALLEY;
     let highest = 1.5 * shown.iter().map(height).fold(0., f64::max);
+    let (slant, reach) = match problem.swept.as_ref().map(|swept| swept.valleys) {
+        Some(Valleys::OneSlant { slant, reach, .. }) => (slant.coefficient, reach.min(VALLEY)),
+        Some(Valleys::Rough { reach }) => (0., reach.min(VALLEY)),
+        _ => (0., VALLEY),
+    };
     let panel = |(cell, vertex): &(&SweepCell, &Vertex)| {
         let at = |i: i32| {
-            let x = 0.1 * VALLEY * f64::from(i);
-            Point::new((vertex.ln_x + x).exp(), vertex.curvature * x * x)
+            let x = 0.1 * reach * f64::from(i);
+            Point::new((vertex.ln_x + x).exp(), x * x * (vertex.curvature + slant * x))
         };
         let runs = cell.runs.iter().map(|&run| problem.sweep[run]);
         let runs = runs.map(|(lr, loss)| Point::new(lr, loss - vertex.loss));
@@ -234,12 +246,11 @@ fn valleys(problem: &Problem) -> Option<Figure> {
 
 /// Target and prediction, part by part.
 fn fitted(solved: &Solved) -> Vec<(f64, f64)> {
-    let points = &solved.part.observations;
+    let points = solved.used();
     let law = solved.part.law.as_ref();
-    let Ok(design) = Design::new(law, points) else { return vec![] };
+    let Ok(design) = Design::new(law, &points) else { return vec![] };
     let predicted = predict_all(law, &solved.fit.theta, &design);
-    let is_used = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
-    (0..points.len()).filter(is_used).map(|i| (points.target()[i], predicted[i])).collect()
+    points.target().iter().copied().zip(predicted).collect()
 }
 
 fn predicted(solved: &[Solved]) -> Figure {
@@ -279,7 +290,7 @@ fn residuals(solved: &[Solved]) -> Figure {
 }
 
 fn shares(objective: &str, shares: &Named<crate::output::Estimate>, n: usize) -> Figure {
-    let bar = |(_, value): &(String, crate::output::Estimate)| match value.ci95 {
+    let bar = |(_, value): &(String, crate::output::Estimate)| match value.bounded() {
         Some([low, high]) => Bar::with_interval(value.estimate, low, high),
         None => Bar::new(value.estimate),
     };
@@ -292,3 +303,6 @@ fn shares(objective: &str, shares: &Named<crate::output::Estimate>, n: usize) ->
     };
     Figure::new(format!("Best mixture for the {objective}"), Plot::Bars(plot))
 }
+
+#[cfg(test)]
+mod tests;

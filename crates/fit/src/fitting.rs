@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use forerun_runs::atomic::{write_atomic, write_json};
+use forerun_scaling::distribution::student_quantile;
 use forerun_scaling::parabola::{ParabolaConfig, Window};
+use forerun_scaling::sweep::{self, Slant, Valleys};
 use forerun_scaling::{FitConfig, Objective, Quantity, Resampling};
 
 use crate::audit::parse_clap;
 use crate::data::{self, Columns};
 use crate::derived::Asked;
 use crate::mixtures::SamplingArguments;
-use crate::output::{DroppedRow, FitOutput, OptimumFound};
+use crate::output::{DroppedRow, Estimate, FitOutput, OptimumFound, SweepFound};
 use crate::problem::{LawName, Problem, Reading};
 use crate::solved::{Draws, Solved, solve};
 use crate::{compared, derived, figures, number, render};
@@ -42,7 +44,8 @@ pub(crate) struct FitArguments {
     /// Bootstrap draws; without them intervals are by profile likelihood
     #[arg(long, value_name = "N", default_value_t = 0)]
     bootstrap: usize,
-    /// What is drawn: points, residuals, or groups of points (cells of one size and horizon)
+    /// What is drawn: points, residuals, or groups of points (those of one size, or of one value of
+    /// --columns cluster=COLUMN)
     #[arg(long, value_enum, default_value = "pairs")]
     resample: ResamplingName,
     /// Predict here: n=7B,d=1T; repeat for more
@@ -136,6 +139,7 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
     };
     let solved = solve(&problem, &config, draws)?;
     let mut output = answer(&problem, &solved, arguments)?;
+    output.warnings.extend(few_groups(&solved, draws));
     let predict =
         arguments.predict.iter().map(|text| number::pairs(text)).collect::<Result<Vec<_>>>();
     let predict = predict.context("--predict")?;
@@ -146,6 +150,8 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
     };
     derived::derive(&problem, &solved, &asked, &mut output)?;
     compared::compare_laws(&problem, &solved, arguments.seed, &mut output)?;
+    let problems = output.problems();
+    output.warnings.extend(problems);
     if let Some(path) = &arguments.json {
         write_json(path, &output)?;
     }
@@ -155,6 +161,18 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
         text += &render::wrap(&format!("wrote `{}`", folder.join("report.html").display()), "");
     }
     Ok(text)
+}
+
+/// Fewer groups than this make rough intervals.
+const FEW_GROUPS: usize = 10;
+
+/// A warning where the cluster bootstrap has little to draw from.
+fn few_groups(solved: &[Solved], draws: Draws) -> Option<String> {
+    let fewest = solved.iter().map(|one| one.part.n_groups()).min()?;
+    let is_cluster = draws.n > 0 && draws.resampling == Resampling::Cluster;
+    (is_cluster && fewest < FEW_GROUPS).then(|| {
+        format!("the bootstrap draws from {fewest} groups: intervals are rough below {FEW_GROUPS} of them")
+    })
 }
 
 /// All but what is derived.
@@ -170,6 +188,7 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
             (_, ResamplingName::Cluster) => "bootstrap-cluster",
         }
         .to_owned(),
+        sweep: problem.swept.as_ref().map(swept),
         notes: problem.notes.clone(),
         warnings: problem.warnings.clone(),
         ..FitOutput::default()
@@ -187,11 +206,10 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
         output.starts += one.fit.n_starts;
         for parameter in &one.fit.parameters {
             let quantity = Quantity::parameter(one.part.law.as_ref(), &parameter.name)?;
-            let is_own = part.is_empty()
-                || solved.len() == 1
-                || parameter.name.ends_with(&format!("_{part}"));
-            let name =
-                if is_own { parameter.name.clone() } else { format!("{}_{part}", parameter.name) };
+            let name = match solved.len() {
+                1 => parameter.name.clone(),
+                _ => one.part.qualified(&parameter.name),
+            };
             output.params.push(name, one.estimate(&quantity));
         }
         output.dropped.extend(one.fit.dropped.iter().map(|dropped| DroppedRow {
@@ -212,6 +230,31 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
         output.warnings.extend(one.fit.warnings.iter().chain(of_draws).map(warn));
     }
     Ok(output)
+}
+
+/// How a sweep was read.
+fn swept(found: &sweep::Reading) -> SweepFound {
+    let (valleys, reach, slant) = match found.valleys {
+        Valleys::OneSlant { slant, reach, is_narrowed } => {
+            ("one-slant", is_narrowed.then_some(reach), Some(slant))
+        }
+        Valleys::Rough { reach } => ("rough", Some(reach), None),
+        Valleys::Untested => ("untested", None, None),
+    };
+    let estimate = |slant: Slant| {
+        let half = student_quantile(0.975, slant.freedom) * slant.se;
+        let ends = [slant.coefficient - half, slant.coefficient + half];
+        Estimate::new(slant.coefficient, Some(slant.se), Some(ends))
+    };
+    SweepFound {
+        cells: found.cells.len(),
+        identified: found.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count(),
+        valleys: valleys.to_owned(),
+        reach,
+        slant: slant.map(estimate),
+        p_smooth: slant.and_then(|slant| slant.p_smooth),
+        curvature: sweep::curvature(&found.cells),
+    }
 }
 
 fn write_report(

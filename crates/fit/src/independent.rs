@@ -4,7 +4,7 @@ use forerun_scaling::Observations;
 use forerun_scaling::independence::{holm, independence};
 
 use crate::output::{FitOutput, IndependenceFound};
-use crate::problem::Problem;
+use crate::problem::{Problem, of_scale};
 use crate::solved::Solved;
 
 /// Level at which the test of independence is called a rejection.
@@ -16,7 +16,10 @@ const MIN_SHARE: f64 = 0.005;
 fn with_own_share(points: &Observations) -> Observations {
     let own = points.input("p").unwrap_or_default();
     let kept: Vec<usize> = (0..own.len()).filter(|&i| own[i] >= MIN_SHARE).collect();
-    points.select(&kept)
+    let kept = points.select(&kept);
+    // Its cells are sizes and horizons, whatever the bootstrap draws.
+    let cells = of_scale(&kept);
+    kept.with_clusters(cells)
 }
 
 /// Tests every family, corrects for their number, and says in words what was found.

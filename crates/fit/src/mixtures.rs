@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use forerun_scaling::Quantity;
-use forerun_scaling::interval::percentile_interval;
-use forerun_scaling::law::Scale;
-use forerun_scaling::mixture::{self, Component, Mixture, Weighing, optimise};
+use forerun_scaling::interval::{expanded_interval, mean_and_sd};
+use forerun_scaling::mixture::{
+    self, Component, Mixture, Weighing, amplitude_covariance, optimise, share_errors,
+    share_intervals,
+};
+use forerun_scaling::{Bootstrap, Interval, common_draws};
 
 use crate::number;
 use crate::output::{Estimate, FitOutput, MixtureFound, Named};
@@ -138,27 +140,38 @@ fn samplers(
     Ok(found)
 }
 
-/// The optimal shares of every bootstrap draw, `[draw][family]`; draws whose losses fall with no share are left out.
-fn draws(solved: &[Solved], weighing: Weighing, scale: (f64, f64)) -> Option<Vec<Vec<f64>>> {
-    let tables: Option<Vec<_>> =
-        solved.iter().map(|one| one.bootstrap.as_ref().map(|b| &b.theta)).collect();
-    let tables = tables?;
-    let n = tables.iter().map(|table| table.nrows()).min()?;
-    let draw = |k: usize| {
-        let rows: Vec<Vec<f64>> = tables.iter().map(|table| table.row(k).to_vec()).collect();
+/// Optimal shares of bootstrap draws, and with how much caution intervals are read off them.
+struct Drawn {
+    /// `[draw][family]`.
+    shares: Vec<Vec<f64>>,
+    freedom: f64,
+    widen: f64,
+}
+
+/// The optimal shares of every bootstrap draw; draws whose losses fall with no share are left out.
+fn draws(solved: &[Solved], weighing: Weighing, scale: (f64, f64)) -> Option<Drawn> {
+    let all: Vec<&Bootstrap> =
+        solved.iter().map(|one| one.bootstrap.as_ref()).collect::<Option<_>>()?;
+    let draw = |rows: Vec<usize>| {
+        let rows: Vec<Vec<f64>> =
+            all.iter().zip(rows).map(|(one, row)| one.theta.row(row).to_vec()).collect();
         let theta: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
         let parts = components(solved, &theta, weighing, scale).ok()?;
         optimise(&parts).ok().map(|mixture| mixture.shares)
     };
-    Some((0..n).filter_map(draw).collect())
+    Some(Drawn {
+        shares: common_draws(&all).into_iter().filter_map(draw).collect(),
+        freedom: all.iter().map(|one| one.freedom).fold(f64::INFINITY, f64::min),
+        widen: all.iter().map(|one| one.widen).fold(1., f64::max),
+    })
 }
 
-fn from_draws(best: &Mixture, drawn: &[Vec<f64>]) -> Vec<Estimate> {
+fn from_draws(best: &Mixture, drawn: &Drawn) -> Vec<Estimate> {
     let estimate = |(i, &share): (usize, &f64)| {
-        let values: Vec<f64> = drawn.iter().map(|shares| shares[i]).collect();
-        let interval = percentile_interval(&values, 0.95);
-        let (_, sd) = forerun_scaling::interval::mean_and_sd(&values);
-        Estimate { estimate: share, se: Some(sd), ci95: Some([interval.low, interval.high]) }
+        let values: Vec<f64> = drawn.shares.iter().map(|shares| shares[i]).collect();
+        let interval = expanded_interval(&values, 0.95, drawn.freedom, drawn.widen);
+        let (_, sd) = mean_and_sd(&values);
+        Estimate::new(share, Some(sd), Some([interval.low, interval.high]))
     };
     best.shares.iter().enumerate().map(estimate).collect()
 }
@@ -170,42 +183,21 @@ fn from_covariances(
     weighing: Weighing,
     scale: (f64, f64),
 ) -> Vec<Estimate> {
-    let errors: Option<Vec<[[f64; 2]; 2]>> =
-        solved.iter().map(|one| amplitude_covariance(one, weighing, scale)).collect();
-    let Some(errors) = errors else {
-        let plain = |&estimate: &f64| Estimate { estimate, se: None, ci95: None };
+    let covariance =
+        |one: &Solved| amplitude_covariance(one.part.family.as_ref()?, &one.fit, weighing, scale);
+    let Some(covariances) = solved.iter().map(covariance).collect::<Option<Vec<_>>>() else {
+        let reason = "a family's fit leaves a direction open";
+        let plain = |&share: &f64| Estimate {
+            problem: Some(reason.to_owned()),
+            ..Estimate::new(share, None, None)
+        };
         return best.shares.iter().map(plain).collect();
     };
-    let errors = mixture::share_errors(parts, &best.shares, &errors);
-    let pair = |(&share, se): (&f64, f64)| {
-        let half = (1.96 * se / share).exp();
-        Estimate {
-            estimate: share,
-            se: Some(se),
-            ci95: Some([share / half, (share * half).min(1.)]),
-        }
+    let freedom: Vec<f64> = solved.iter().map(|one| one.fit.freedom()).collect();
+    let errors = share_errors(parts, &best.shares, &covariances);
+    let intervals = share_intervals(parts, &best.shares, &covariances, &freedom, 0.95);
+    let estimate = |((&share, se), interval): ((&f64, f64), Interval)| {
+        Estimate::new(share, Some(se), Some([interval.low, interval.high]))
     };
-    best.shares.iter().zip(errors).map(pair).collect()
-}
-
-/// Covariance of `(ln amplitude, gamma)` of one family.
-fn amplitude_covariance(
-    one: &Solved,
-    weighing: Weighing,
-    (n, d): (f64, f64),
-) -> Option<[[f64; 2]; 2]> {
-    let law = one.part.family.as_ref()?;
-    let covariance = one.fit.covariance.as_ref()?;
-    let ln_amplitude = |theta: &[f64]| match weighing {
-        Weighing::Normalised => 0.,
-        Weighing::Sum => law.scale_factor(theta, n, d).ln(),
-    };
-    let of_amplitude =
-        Quantity::new("amplitude", Scale::Linear, ln_amplitude).gradient(&one.fit.theta);
-    let gamma = law.gamma_index();
-    let p = of_amplitude.len();
-    let pairs = (0..p).flat_map(|i| (0..p).map(move |j| (i, j)));
-    let aa = pairs.map(|(i, j)| of_amplitude[i] * covariance[[i, j]] * of_amplitude[j]).sum();
-    let ag = (0..p).map(|i| of_amplitude[i] * covariance[[i, gamma]]).sum();
-    Some([[aa, ag], [ag, covariance[[gamma, gamma]]]])
+    best.shares.iter().zip(errors).zip(intervals).map(estimate).collect()
 }

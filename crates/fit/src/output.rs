@@ -4,15 +4,32 @@ use forerun_scaling::compare::{HeldOut, Score};
 use forerun_scaling::mixture::Mixture;
 use serde::{Serialize, Serializer};
 
+use crate::number::short;
+
 /// A number with its uncertainty.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Estimate {
     /// The value at the optimum.
     pub estimate: f64,
     /// Standard error: of the bootstrap draws, else asymptotic; null where the data leave it open.
     pub se: Option<f64>,
-    /// 95 % interval `[low, high]`: percentiles of the bootstrap, else by profile likelihood; an open end is null.
+    /// 95 % interval `[low, high]`: percentiles of the bootstrap, else by profile likelihood; an unbounded end is null.
     pub ci95: Option<[f64; 2]>,
+    /// Why there is no interval, or what is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Estimate {
+    /// One that nothing is wrong with.
+    pub(crate) fn new(estimate: f64, se: Option<f64>, ci95: Option<[f64; 2]>) -> Self {
+        Self { estimate, se, ci95, problem: None }
+    }
+
+    /// An interval whose ends are both there.
+    pub(crate) fn bounded(&self) -> Option<[f64; 2]> {
+        self.ci95.filter(|ends| ends.iter().all(|end| end.is_finite()))
+    }
 }
 
 /// Names and values in reading order; a JSON object.
@@ -69,6 +86,15 @@ pub struct Prediction {
     pub value: Estimate,
 }
 
+impl Prediction {
+    /// Where, in short.
+    pub(crate) fn name(&self) -> String {
+        let inputs = self.inputs.0.iter().map(|(name, value)| format!("{name}={}", short(*value)));
+        let place = inputs.collect::<Vec<_>>().join(" ");
+        format!("{} {place}", self.part).trim().to_owned()
+    }
+}
+
 /// A local optimum that the search found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OptimumFound {
@@ -79,6 +105,27 @@ pub struct OptimumFound {
     pub objective: f64,
     /// Starts that ended there.
     pub starts: usize,
+}
+
+/// How the valleys of a sweep over learning rates were read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SweepFound {
+    /// Cells of one size, horizon and batch.
+    pub cells: usize,
+    /// Those that show a best learning rate.
+    pub identified: usize,
+    /// `one-slant`: valleys are steeper on one side, by as much in all cells, and that was taken out. `rough`: no window
+    /// shows one slant; `untested`: there are too few points to tell; both are plain parabolas.
+    pub valleys: String,
+    /// Points this far from their cell's parabola optimum were used, in `ln lr`; null for all points.
+    pub reach: Option<f64>,
+    /// Nats per cube of `ln lr`.
+    pub slant: Option<Estimate>,
+    /// The probability of a fifth-order term as large as that of the residuals, were there none; null where the points
+    /// cannot tell.
+    pub p_smooth: Option<f64>,
+    /// The median curvature: `loss = best + curvature · ln(lr / best lr)²`, nats.
+    pub curvature: Option<f64>,
 }
 
 /// A mixture and the samplers that it is compared with.
@@ -156,8 +203,11 @@ pub struct FitOutput {
     pub dropped: Vec<DroppedRow>,
     /// Parameters by the literature's names; with several parts, `NAME_PART`.
     pub params: Named<Estimate>,
-    /// What follows from them: `a`, `b`, `G`, `n_opt(C)`, `d_opt(C)`, `loss_opt(C)`, `lr_opt`.
+    /// What follows from them: `a`, `b`, `G`, `n_opt(C)`, `d_opt(C)`, `loss_opt(C)`; for repeated data `worth(EPOCHS)` and
+    /// `half_life`; for learning rates `lr_opt(PLACE)`.
     pub derived: Named<Estimate>,
+    /// How a sweep over learning rates was read; null for other tables.
+    pub sweep: Option<SweepFound>,
     /// The best size for a budget by three approaches, for laws of size and horizon.
     pub approaches: Vec<ApproachFound>,
     /// Which law describes these runs, where there are several to choose from.
@@ -182,7 +232,36 @@ pub struct FitOutput {
     pub notes: Vec<String>,
 }
 
+/// Names that a warning lists.
+const MAX_NAMES: usize = 6;
+
 impl FitOutput {
+    /// What is wrong with intervals, each reason once with the names that it concerns.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let named = self.params.0.iter().chain(&self.derived.0);
+        let named = named.map(|(name, value)| (name.clone(), value));
+        let predicted = self.predictions.iter().map(|one| (one.name(), &one.value));
+        let shares = self.mixtures.iter().flat_map(|mixture| &mixture.shares.0);
+        let shares = shares.map(|(name, value)| (format!("the share of {name}"), value));
+        let mut found: Vec<(&str, bool, Vec<String>)> = vec![];
+        for (name, value) in named.chain(predicted).chain(shares) {
+            let Some(problem) = &value.problem else { continue };
+            let is_open = value.ci95.is_none();
+            match found.iter_mut().find(|(known, open, _)| (*known, *open) == (problem, is_open)) {
+                Some((_, _, names)) => names.push(name),
+                None => found.push((problem, is_open, vec![name])),
+            }
+        }
+        let words = |(problem, is_open, names): (&str, bool, Vec<String>)| {
+            let more = names.len().saturating_sub(MAX_NAMES);
+            let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names = names[..names.len() - more].join(", ");
+            let what = if is_open { "no interval for" } else { "the interval of" };
+            format!("{what} {names}{tail}: {problem}")
+        };
+        found.into_iter().map(words).collect()
+    }
+
     pub(crate) fn mixture(
         objective: &str,
         names: &[String],

@@ -1,14 +1,19 @@
 //! From a table and the name of a law to what is fitted: one part, or one a family.
 
+mod doubts;
+mod groups;
+mod horizon;
+
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use forerun_scaling::law::{Chinchilla, DataConstrained, Family, LrHorizon, Mixing};
 use forerun_scaling::parabola::ParabolaConfig;
-use forerun_scaling::sweep::{self, Sweep, SweepCell};
-use forerun_scaling::units::CountUnit;
+use forerun_scaling::sweep::{Reading as SweepReading, SweepCell};
 use forerun_scaling::{Constraint, FitConfig, Law, Observations, Table};
 
 use crate::data::{Columns, fault};
+
+pub(crate) use groups::of_scale;
 
 /// The laws that `--law` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +44,20 @@ pub(crate) struct Part {
     pub(crate) observations: Observations,
 }
 
+impl Part {
+    /// What a parameter is called beside those of other parts. Only `gamma_FAMILY` of the family itself says whose it is.
+    pub(crate) fn qualified(&self, parameter: &str) -> String {
+        let is_own = self.name.is_empty() || parameter == format!("gamma_{}", self.name);
+        if is_own { parameter.to_owned() } else { format!("{parameter}_{}", self.name) }
+    }
+
+    /// Groups of points that the cluster bootstrap draws.
+    pub(crate) fn n_groups(&self) -> usize {
+        let clusters = self.observations.clusters().unwrap_or_default();
+        clusters.iter().max().map_or(0, |last| last + 1)
+    }
+}
+
 /// What makes Chinchilla's law Gadre's.
 pub(crate) fn tie() -> Constraint {
     Constraint::Equal("alpha".into(), "beta".into())
@@ -48,9 +67,9 @@ pub(crate) fn tie() -> Constraint {
 pub(crate) struct Problem {
     pub(crate) law: LawName,
     pub(crate) parts: Vec<Part>,
-    /// Cells of a sweep over learning rates.
-    pub(crate) cells: Vec<SweepCell>,
-    /// Its runs: learning rate and loss.
+    /// Its sweep over learning rates, where there is one.
+    pub(crate) swept: Option<SweepReading>,
+    /// The runs of that sweep: learning rate and loss.
     pub(crate) sweep: Vec<(f64, f64)>,
     /// Names of the shares, in the order of their columns.
     pub(crate) shares: Vec<String>,
@@ -72,7 +91,7 @@ impl Problem {
         let mut problem = Self {
             law,
             parts: vec![],
-            cells: vec![],
+            swept: None,
             sweep: vec![],
             shares: vec![],
             notes: vec![],
@@ -80,21 +99,26 @@ impl Problem {
         };
         match law {
             LawName::Chinchilla | LawName::ChinchillaTied => {
-                let observations = observations(table, reading, &["n", "d"])?;
+                let observations = points(table, reading, &["n", "d"])?;
                 problem.single(Box::new(Chinchilla::new()), observations);
             }
             LawName::DataConstrained => {
-                let observations = observations(table, reading, &["n", "d", "u"])?;
+                let observations = points(table, reading, &["n", "d", "u"])?;
                 problem.single(Box::new(DataConstrained::default()), observations);
             }
             LawName::LrHorizon => problem.add_horizon(table, reading)?,
             LawName::Multilingual | LawName::Mixing => problem.add_families(table, reading)?,
         }
         if let Some(part) = problem.parts.first() {
-            problem.warnings.extend(few_values(part.law.as_ref(), &part.observations));
-            problem.warnings.extend(small_counts(&part.observations));
+            let doubts = doubts::about(part.law.as_ref(), &part.observations);
+            problem.warnings.extend(doubts);
         }
         Ok(problem)
+    }
+
+    /// The cells of a sweep; none for other tables.
+    pub(crate) fn cells(&self) -> &[SweepCell] {
+        self.swept.as_ref().map_or(&[], |swept| &swept.cells)
     }
 
     /// Constraints that the law's name stands for.
@@ -113,57 +137,6 @@ impl Problem {
             horizon: None,
             observations,
         });
-    }
-
-    fn add_horizon(&mut self, table: &Table, reading: &Reading) -> Result<()> {
-        let column = |name: &str| -> Result<Option<Vec<f64>>> {
-            let column = reading.columns.find(table, name)?;
-            column.map(|column| Ok(table.numbers(&column)?)).transpose()
-        };
-        let lr = table.numbers(&reading.columns.require(table, "lr")?)?;
-        let d = table.numbers(&reading.columns.require(table, "d")?)?;
-        let (n, batch, loss) = (column("n")?, column("batch")?, column("loss")?);
-        let optima = match loss {
-            Some(loss) => {
-                let sweep =
-                    Sweep { n: n.as_deref(), d: &d, batch: batch.as_deref(), lr: &lr, loss: &loss };
-                self.cells = sweep::cells(&sweep, &reading.parabola)?;
-                self.sweep = lr.iter().copied().zip(loss.iter().copied()).collect();
-                let shown =
-                    self.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count();
-                self.notes.push(format!(
-                    "{shown} of {} cells of the sweep show a best learning rate",
-                    self.cells.len()
-                ));
-                sweep::optima(&self.cells)?
-            }
-            None => {
-                self.notes.push(
-                    "no column of losses: the learning rates are taken as the best ones".into(),
-                );
-                let mut optima = Observations::new("lr", lr)
-                    .with_input("d", d)
-                    .with_rows(table.row_numbers().to_vec())
-                    .with_file(table.file.clone());
-                for (name, column) in [("n", n), ("batch", batch)] {
-                    if let Some(column) = column {
-                        optima = optima.with_input(name, column);
-                    }
-                }
-                optima.check()?;
-                optima
-            }
-        };
-        let law = sweep::horizon_law(&optima, CountUnit::Billions)?;
-        let part = Part {
-            name: String::new(),
-            law: Box::new(law.clone()),
-            family: None,
-            horizon: Some(law),
-            observations: optima,
-        };
-        self.parts.push(part);
-        Ok(())
     }
 
     /// One part a family: rows with a column `family`, or one column `loss_…` each.
@@ -224,8 +197,8 @@ impl Problem {
         let pairs: Vec<(&str, &str)> =
             inputs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         let observations = table.observations(loss, &pairs)?;
-        let cells = scale_cells(&observations);
-        let observations = observations.with_clusters(cells.clone());
+        let cells = groups::of_scale(&observations);
+        let observations = groups::with(observations, table, reading, &["n", "d"])?;
         let (law, family): (Box<dyn Law>, Option<Family>) = if self.law == LawName::Mixing {
             let names: Vec<&str> =
                 inputs.iter().take(shares.len()).map(|(name, _)| name.as_str()).collect();
@@ -239,68 +212,6 @@ impl Problem {
         self.parts.push(Part { name: name.into(), law, family, horizon: None, observations });
         Ok(())
     }
-}
-
-/// Values of an input that an exponent needs.
-const MIN_VALUES: usize = 3;
-
-/// Says so if a size or a horizon takes too few values for a power law with a floor.
-fn few_values(law: &dyn Law, points: &Observations) -> Option<String> {
-    let has_floor = law.parameters().iter().any(|parameter| parameter.name == "E");
-    let few = ["n", "d"].into_iter().filter_map(|name| {
-        let mut values = points.input(name)?.to_vec();
-        values.sort_by(f64::total_cmp);
-        values.dedup();
-        let n = values.len();
-        let unit = if n == 1 { "value" } else { "values" };
-        (n < MIN_VALUES).then(|| {
-            format!(
-                "`{name}` takes {n} {unit}, and an exponent needs {MIN_VALUES}: runs at other values of `{name}` would \
-                 tell most"
-            )
-        })
-    });
-    let few: Vec<String> = few.filter(|_| has_floor).collect();
-    (!few.is_empty()).then(|| few.join("; "))
-}
-
-/// Counts below these are not those of a language model.
-const SMALL: [(&str, f64); 2] = [("n", 1e4), ("d", 1e5)];
-
-/// Says so if counts look like millions or billions: compute is counted as `6 n d`, and constants would differ.
-fn small_counts(points: &Observations) -> Option<String> {
-    let found = SMALL.iter().filter_map(|&(name, small)| {
-        let largest = points.input(name)?.iter().copied().fold(0., f64::max);
-        (largest < small).then_some((name, largest))
-    });
-    let found: Vec<(&str, f64)> = found.collect();
-    let largest: Vec<String> =
-        found.iter().map(|(name, largest)| format!("`{name}` is at most {largest}")).collect();
-    let units: Vec<String> = found.iter().map(|(name, _)| format!("{name}=1e9")).collect();
-    (!found.is_empty()).then(|| {
-        format!(
-            "{}, which looks like millions or billions: laws and compute (6 n d) want raw counts; for billions say \
-             --unit {}",
-            largest.join(" and "),
-            units.join(",")
-        )
-    })
-}
-
-/// Which rows have the same size and horizon.
-fn scale_cells(observations: &Observations) -> Vec<usize> {
-    let at =
-        |name: &str, i: usize| observations.input(name).map_or(0, |values| values[i].to_bits());
-    let mut known: Vec<(u64, u64)> = vec![];
-    (0..observations.len())
-        .map(|i| {
-            let key = (at("n", i), at("d", i));
-            known.iter().position(|k| *k == key).unwrap_or_else(|| {
-                known.push(key);
-                known.len() - 1
-            })
-        })
-        .collect()
 }
 
 /// Shares of a row may be rounded, no more.
@@ -319,18 +230,14 @@ fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
-fn observations(table: &Table, reading: &Reading, inputs: &[&str]) -> Result<Observations> {
-    let loss = reading.columns.require(table, "loss")?;
-    let columns: Vec<(&str, String)> = inputs
-        .iter()
-        .map(|&input| Ok((input, reading.columns.require(table, input)?)))
-        .collect::<Result<_>>()?;
+fn points(table: &Table, reading: &Reading, inputs: &[&str]) -> Result<Observations> {
+    let columns = reading.columns.require_all(table, &[inputs, &["loss"]].concat())?;
     let pairs: Vec<(&str, &str)> =
-        columns.iter().map(|(name, column)| (*name, column.as_str())).collect();
-    let mut observations = table.observations(&loss, &pairs)?;
+        inputs.iter().copied().zip(columns.iter().map(String::as_str)).collect();
+    let mut observations = table.observations(&columns[inputs.len()], &pairs)?;
     if let Some(weights) = reading.columns.find(table, "weight")? {
         observations = observations.with_weights(table.numbers(&weights)?);
         observations.check()?;
     }
-    Ok(observations)
+    groups::with(observations, table, reading, &["n"])
 }

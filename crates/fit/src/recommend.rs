@@ -141,13 +141,9 @@ fn require(target: &[(String, f64)], name: &str) -> Result<f64> {
     find(target, name).with_context(|| format!("--target needs {name}=…"))
 }
 
-fn interval(ci95: Option<[f64; 2]>) -> Option<RecommendedInterval> {
-    let [low, high] = ci95?;
-    (low.is_finite() && high.is_finite()).then_some(RecommendedInterval {
-        low,
-        high,
-        confidence: 0.95,
-    })
+fn interval(value: &Estimate) -> Option<RecommendedInterval> {
+    let [low, high] = value.bounded()?;
+    Some(RecommendedInterval { low, high, confidence: 0.95 })
 }
 
 fn recommendation(
@@ -160,9 +156,9 @@ fn recommendation(
         setting: setting.into(),
         value: value.estimate.into(),
         unit: unit.map(str::to_owned),
-        interval: interval(value.ci95),
+        interval: interval(value),
         basis,
-        caveats: vec![],
+        caveats: value.problem.iter().cloned().collect(),
     }
 }
 
@@ -173,10 +169,12 @@ fn next(gains: &[Gain], options: &[RunOption], what: &str) -> String {
         .inputs
         .iter()
         .map(|(name, value)| format!("{name} = {}", short(*value)));
+    // Without a size there is no compute.
+    let has_size = options[best.option].inputs.iter().any(|(name, _)| name == "n");
+    let cost = if has_size { format!(" ({} FLOP)", short(best.cost)) } else { String::new() };
     format!(
-        "next, buy {} ({} FLOP): the interval of {what} becomes {:.0} % narrower",
+        "next, buy {}{cost}: the interval of {what} becomes {:.0} % narrower",
         inputs.collect::<Vec<_>>().join(", "),
-        short(best.cost),
         100. * best.shrinkage()
     )
 }

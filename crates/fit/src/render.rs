@@ -6,7 +6,7 @@ use forerun_runs::plot::Figure;
 use forerun_runs::report::{Block, Command, KeyNumber, Report};
 
 use crate::number::short;
-use crate::output::{Estimate, FitOutput};
+use crate::output::{DroppedRow, Estimate, FitOutput};
 
 /// Columns of a terminal.
 pub(crate) const WIDTH: usize = 80;
@@ -33,13 +33,24 @@ fn dropped(output: &FitOutput) -> Option<String> {
     if output.dropped.is_empty() {
         return None;
     }
-    let row =
-        |drop: &crate::output::DroppedRow| format!("row {} ({})", drop.row, short(drop.target));
-    let shown: Vec<String> = output.dropped.iter().take(10).map(row).collect();
-    let more = output.dropped.len().saturating_sub(10);
-    let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
-    Some(format!("left out: {}{tail}; {}", shown.join(", "), output.dropped[0].reason))
+    let row = |drop: &DroppedRow| format!("row {} ({})", drop.row, short(drop.target));
+    let mut reasons: Vec<&str> = output.dropped.iter().map(|drop| drop.reason.as_str()).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    let of = |reason: &&str| {
+        let rows: Vec<&DroppedRow> =
+            output.dropped.iter().filter(|drop| drop.reason == **reason).collect();
+        let shown: Vec<String> = rows.iter().take(MAX_DROPPED).map(|drop| row(drop)).collect();
+        let more = rows.len().saturating_sub(MAX_DROPPED);
+        let tail = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{}{tail}; {reason}", shown.join(", "))
+    };
+    let groups: Vec<String> = reasons.iter().take(MAX_DROPPED).map(of).collect();
+    Some(format!("left out: {}", groups.join(". ")))
 }
+
+/// Rows that are named one by one.
+const MAX_DROPPED: usize = 10;
 
 /// How the table was read, and what could not be answered.
 fn notes(output: &FitOutput) -> Vec<String> {
@@ -85,12 +96,27 @@ pub(crate) fn terminal(output: &FitOutput) -> String {
     text
 }
 
+/// Words of a paragraph; a per cent sign stays with its number.
+fn words(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = vec![];
+    for word in text.split_whitespace() {
+        match found.last_mut() {
+            Some(last) if word.starts_with('%') => {
+                last.push(' ');
+                last.push_str(word);
+            }
+            _ => found.push(word.to_owned()),
+        }
+    }
+    found
+}
+
 /// Breaks a paragraph into lines of at most 80 characters.
 pub(crate) fn wrap(text: &str, prefix: &str) -> String {
     let mut out = prefix.to_owned();
     let mut width = prefix.chars().count();
     let mut is_first = true;
-    for word in text.split_whitespace() {
+    for word in words(text) {
         let length = word.chars().count();
         if !is_first && width + 1 + length > WIDTH {
             out.push('\n');
@@ -99,7 +125,7 @@ pub(crate) fn wrap(text: &str, prefix: &str) -> String {
             out.push(' ');
             width += 1;
         }
-        out.push_str(word);
+        out.push_str(&word);
         width += length;
         is_first = false;
     }
@@ -127,7 +153,8 @@ pub(crate) fn report(output: &FitOutput, figures: Vec<Figure>, command: &[String
 }
 
 fn key_numbers(output: &FitOutput) -> Vec<KeyNumber> {
-    let three = |value: f64| if value.is_finite() { format!("{value:.3}") } else { "open".into() };
+    let three =
+        |value: f64| if value.is_finite() { format!("{value:.3}") } else { "unbounded".into() };
     let number = |name: &String, value: &Estimate| KeyNumber {
         value: three(value.estimate),
         unit: String::new(),

@@ -1,10 +1,11 @@
 //! Fits with what intervals are made from.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use forerun_runs::seed::Seed;
 use forerun_scaling::law::Scale;
 use forerun_scaling::{
-    Bootstrap, BootstrapConfig, Fit, FitConfig, Quantity, Resampling, bootstrap, fit, profile,
+    Bootstrap, BootstrapConfig, Error, Fit, FitConfig, Observations, Quantity, Resampling,
+    bootstrap, fit, profile,
 };
 
 use crate::output::Estimate;
@@ -34,6 +35,12 @@ pub(crate) fn solve<'a>(
 ) -> Result<Vec<Solved<'a>>> {
     let config = problem.constrain(config.clone());
     let solve = |part: &'a Part| {
+        if draws.n > 0 && draws.resampling == Resampling::Cluster && part.n_groups() < 2 {
+            bail!(
+                "--resample cluster: all points are of one group; name a column of groups with --columns \
+                 cluster=COLUMN"
+            );
+        }
         let fit = fit(part.law.as_ref(), &part.observations, &config)?;
         let bootstrap = match draws.n {
             0 => None,
@@ -60,27 +67,40 @@ impl Solved<'_> {
         if let Some(bootstrap) = &self.bootstrap {
             let summary = bootstrap.summary(quantity);
             let ends = [summary.ci95.low, summary.ci95.high];
-            return Estimate { estimate, se: Some(summary.se), ci95: Some(ends) };
+            return Estimate::new(estimate, Some(summary.se), Some(ends));
         }
         let law = self.part.law.as_ref();
-        let profile =
-            profile(law, &self.part.observations, &self.config, &self.fit, quantity, 0.95);
-        let ci95 = profile.ok().map(|profile| [profile.interval.low, profile.interval.high]);
-        Estimate { estimate, se: self.standard_error(quantity), ci95 }
+        let points = &self.part.observations;
+        let se = self.standard_error(quantity);
+        match profile(law, points, &self.config, &self.fit, quantity, 0.95) {
+            Ok(found) => {
+                let low = if found.open_low { f64::NEG_INFINITY } else { found.interval.low };
+                let high = if found.open_high { f64::INFINITY } else { found.interval.high };
+                let problem = Some(found.warnings.join("; ")).filter(|text| !text.is_empty());
+                Estimate { problem, ..Estimate::new(estimate, se, Some([low, high])) }
+            }
+            Err(error) => {
+                let reason = match error {
+                    Error::NotIdentified { reason, .. } => reason,
+                    other => other.to_string(),
+                };
+                Estimate { problem: Some(reason), ..Estimate::new(estimate, se, None) }
+            }
+        }
     }
 
     /// Asymptotic, of the natural value.
     fn standard_error(&self, quantity: &Quantity) -> Option<f64> {
-        let covariance = self.fit.covariance.as_ref()?;
-        let gradient = quantity.gradient(&self.fit.theta);
-        let indices = || 0..gradient.len();
-        let pairs = indices().flat_map(|i| indices().map(move |j| (i, j)));
-        let variance: f64 =
-            pairs.map(|(i, j)| gradient[i] * covariance[[i, j]] * gradient[j]).sum();
+        let (variance, _) = self.fit.variance(quantity)?;
         let se = variance.max(0.).sqrt();
         Some(match quantity.scale() {
             Scale::Linear => se,
             Scale::Log => se * quantity.natural(&self.fit.theta),
         })
+    }
+
+    /// The points that were fitted.
+    pub(crate) fn used(&self) -> Observations {
+        self.part.observations.select(&self.fit.used)
     }
 }

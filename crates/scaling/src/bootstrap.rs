@@ -1,13 +1,16 @@
 //! The bootstrap: thousands of refits, each warm from the estimate and each carried to convergence.
 //!
 //! Published intervals came from refits that never re-converged; here a draw counts only where the solver met its
-//! tolerance, and every so often a draw is fitted again from cold starts to see whether the warm one missed a better
-//! optimum. Both counts are part of the result.
+//! tolerance, and every so often a draw is searched as a fit of its own would be, to see whether the warm start missed a
+//! better optimum. Both counts are part of the result.
 
+mod refit;
 mod sample;
 
+use std::borrow::Borrow;
+
 use ndarray::{Array2, ArrayView1};
-use rand::Rng;
+use rand::{Rng, RngCore};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
@@ -16,7 +19,8 @@ use crate::interval::{Interval, expanded_interval, mean_and_sd, tail_weight};
 use crate::law::{Law, Scale};
 use crate::observations::Observations;
 use crate::quantity::Quantity;
-use crate::solve::{Problem, Stop, Workspace, minimise};
+use crate::solve::Problem;
+use refit::Refit;
 use sample::Sample;
 
 /// What is drawn again.
@@ -41,7 +45,7 @@ pub struct BootstrapConfig {
     /// What is drawn.
     #[serde(default)]
     pub resampling: Resampling,
-    /// Every so many draws, one is fitted from cold starts as well.
+    /// Every so many draws, one is searched from cold starts of its own as well.
     pub recheck_every: usize,
 }
 
@@ -55,16 +59,23 @@ impl Default for BootstrapConfig {
 /// Refitted parameters, and how far to trust them.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
-    /// One row a draw that converged, in the solver's scale: `[draws, parameters]`.
+    /// One row a draw that counts, in the solver's scale: `[draws, parameters]`.
     pub theta: Array2<f64>,
+    /// Which draw each row is, counted from 0, ascending: draws that failed are missing. Laws that are fitted to the same
+    /// draws apart from each other go together by these numbers ([`common_draws`]).
+    pub draws: Vec<usize>,
     /// The estimate that they surround, in the solver's scale.
     pub estimate: Vec<f64>,
     /// Draws that did not converge, and are left out.
     pub n_failed: usize,
-    /// Draws that were fitted from cold starts as well.
+    /// Draws with no more distinct points than there are free parameters, which fit exactly in many ways; left out.
+    pub n_too_few: usize,
+    /// Draws that converged and were searched from cold starts as well.
     pub n_checked: usize,
     /// Those among them for which a cold start found a lower objective; that one was kept.
     pub n_improved: usize,
+    /// Times that the law was evaluated at all points of a draw.
+    pub n_evaluations: usize,
     /// What a reader must know.
     pub warnings: Vec<String>,
     /// Degrees of freedom that intervals have: points less free parameters, or groups less 1 for the cluster bootstrap;
@@ -102,13 +113,25 @@ pub fn bootstrap(
     draws: &BootstrapConfig,
     rng: &mut impl Rng,
 ) -> Result<Bootstrap> {
-    ensure(draws.n_draws > 0, "n_draws", "positive", draws.n_draws)?;
-    ensure(draws.recheck_every > 0, "recheck_every", "positive", draws.recheck_every)?;
+    // Behind a pointer, so that the loop is compiled with this crate and not with each caller.
+    refit_all(law, observations, config, fit, draws, rng)
+}
+
+fn refit_all(
+    law: &dyn Law,
+    observations: &Observations,
+    config: &FitConfig,
+    fit: &Fit,
+    settings: &BootstrapConfig,
+    rng: &mut dyn RngCore,
+) -> Result<Bootstrap> {
+    ensure(settings.n_draws > 0, "n_draws", "positive", settings.n_draws)?;
+    ensure(settings.recheck_every > 0, "recheck_every", "positive", settings.recheck_every)?;
     let prepared = Prepared::new(law, observations, config)?;
-    let mut sample = Sample::new(law, &prepared, fit, draws.resampling)?;
-    let mut refit = Refit::new(law, &prepared, fit);
-    let mut theta = Vec::with_capacity(draws.n_draws * fit.theta.len());
-    for draw in 0..draws.n_draws {
+    let mut sample = Sample::new(law, &prepared, fit, settings.resampling)?;
+    let mut refit = Refit::new(&prepared, fit);
+    let (mut theta, mut draws) = (Vec::with_capacity(settings.n_draws * fit.theta.len()), vec![]);
+    for draw in 0..settings.n_draws {
         sample.draw(&prepared, rng);
         let problem = Problem {
             design: &sample.design,
@@ -116,97 +139,47 @@ pub fn bootstrap(
             weights: &sample.weights,
             ..prepared.problem(law, fit.objective)
         };
-        if refit.run(&problem, (draw + 1).is_multiple_of(draws.recheck_every)) {
-            theta.extend_from_slice(&refit.ws.theta);
+        if let Some(found) = refit.run(&problem, (draw + 1).is_multiple_of(settings.recheck_every))
+        {
+            theta.extend_from_slice(found);
+            draws.push(draw);
         }
     }
-    let (p, kept) = (fit.theta.len(), theta.len() / fit.theta.len());
-    let theta = Array2::from_shape_vec((kept, p), theta).unwrap_or_default();
     let (freedom, widen) = sample.few_points(&prepared, fit);
-    let Refit { n_failed, n_checked, n_improved, .. } = refit;
     let mut result = Bootstrap {
-        theta,
+        theta: Array2::from_shape_vec((draws.len(), fit.theta.len()), theta).unwrap_or_default(),
+        draws,
         estimate: fit.theta.clone(),
-        n_failed,
-        n_checked,
-        n_improved,
+        n_failed: refit.n_failed,
+        n_too_few: refit.n_too_few,
+        n_checked: refit.n_checked,
+        n_improved: refit.n_improved,
+        n_evaluations: refit.n_evaluations(),
         warnings: vec![],
         freedom,
         widen,
     };
-    result.warn(draws.n_draws);
+    result.warn(settings.n_draws);
     Ok(result)
 }
 
-/// The solver with what it starts from.
-struct Refit<'a> {
-    ws: Workspace,
-    /// Optima that may win on other draws, best first.
-    warm: Vec<Vec<f64>>,
-    cold: Vec<Vec<f64>>,
-    prepared: &'a Prepared,
-    best: Vec<f64>,
-    n_failed: usize,
-    n_checked: usize,
-    n_improved: usize,
-}
-
-impl<'a> Refit<'a> {
-    fn new(law: &dyn Law, prepared: &'a Prepared, fit: &Fit) -> Self {
-        let near = |objective: f64| objective <= 1.1 * fit.objective_value;
-        let rivals = fit.optima.iter().filter(|optimum| near(optimum.objective));
-        let reduce = |theta: &Vec<f64>| prepared.map.reduce(theta);
-        let mut warm: Vec<Vec<f64>> =
-            rivals.take(3).map(|optimum| reduce(&optimum.theta)).collect();
-        if warm.is_empty() {
-            warm.push(reduce(&fit.theta));
-        }
-        let cold = law.starts(&prepared.design, &prepared.log_target, &prepared.weights);
-        let cold = cold.iter().map(reduce).collect();
-        let (ws, best) = (Workspace::default(), vec![]);
-        Self { ws, warm, cold, prepared, best, n_failed: 0, n_checked: 0, n_improved: 0 }
-    }
-
-    /// Solves one draw; its parameters are in the workspace if this is true.
-    fn run(&mut self, problem: &Problem, is_checked: bool) -> bool {
-        let mut objective = f64::INFINITY;
-        for start in 0..self.warm.len() {
-            self.ws.free.clone_from(&self.warm[start]);
-            let mut outcome = minimise(problem, &mut self.ws, Stop::WARM);
-            if !outcome.converged {
-                outcome = minimise(problem, &mut self.ws, Stop::COLD);
-            }
-            if outcome.converged && outcome.objective < objective {
-                objective = outcome.objective;
-                self.best.clone_from(&self.ws.free);
-            }
-        }
-        if is_checked || !objective.is_finite() {
-            self.n_checked += 1;
-            let warm = objective;
-            for start in 0..self.cold.len() {
-                self.ws.free.clone_from(&self.cold[start]);
-                let outcome = minimise(problem, &mut self.ws, Stop::COLD);
-                if outcome.converged && outcome.objective < objective * (1. - 1e-6) {
-                    objective = outcome.objective;
-                    self.best.clone_from(&self.ws.free);
-                }
-            }
-            self.n_improved += usize::from(objective < warm && warm.is_finite());
-        }
-        if !objective.is_finite() {
-            self.n_failed += 1;
-            return false;
-        }
-        self.prepared.map.expand(&self.best, &mut self.ws.theta);
-        true
-    }
+/// The draws that all of these have, as their rows: one entry a draw, one row of each. For laws that were fitted apart
+/// from each other to the same draws (one seed, as many points), whose failures may be different draws.
+pub fn common_draws<B: Borrow<Bootstrap>>(all: &[B]) -> Vec<Vec<usize>> {
+    let Some(first) = all.first() else { return vec![] };
+    let rows = |draw: &usize| all.iter().map(|one| one.borrow().row_of(*draw)).collect();
+    first.borrow().draws.iter().filter_map(rows).collect()
 }
 
 impl Bootstrap {
     /// Draws that count.
     pub fn n_draws(&self) -> usize {
         self.theta.nrows()
+    }
+
+    /// The row of [`Bootstrap::theta`] that holds a draw, counted from 0; `None` if that draw does not count.
+    pub fn row_of(&self, draw: usize) -> Option<usize> {
+        self.draws.binary_search(&draw).ok()
     }
 
     /// A quantity of each draw, natural values.
@@ -247,6 +220,13 @@ impl Bootstrap {
             let text =
                 format!("{} of {n_draws} draws did not converge and are left out", self.n_failed);
             self.warnings.push(text);
+        }
+        if self.n_too_few > 0 {
+            self.warnings.push(format!(
+                "{} of {n_draws} draws have no more distinct points than the law has free parameters and are left out: \
+                 intervals leave out what these would have said",
+                self.n_too_few
+            ));
         }
         if 50 * self.n_improved > self.n_checked {
             self.warnings.push(format!(

@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, ensure};
-use crate::fit::{Fit, FitConfig, fit};
+use crate::fit::{Fit, FitConfig, fit, relative};
 use crate::law::{Design, Law, predict_all};
 use crate::objective::Objective;
 use crate::observations::Observations;
@@ -171,13 +171,12 @@ fn error_of(
 
 /// Log-likelihood of the logarithms of the targets that were fitted, at the most likely scale of the residuals.
 pub fn log_likelihood(law: &dyn Law, fit: &Fit, observations: &Observations) -> Option<f64> {
-    let kept: Vec<usize> =
-        (0..observations.len()).filter(|&i| fit.rows.contains(&observations.rows()[i])).collect();
-    let points = observations.select(&kept);
+    let points = observations.select(&fit.used);
     let design = Design::new(law, &points).ok()?;
     let predicted = predict_all(law, &fit.theta, &design);
     let weights = points.weights().map_or_else(|| vec![1.; points.len()], <[f64]>::to_vec);
-    let n: f64 = weights.iter().sum();
+    let weights = relative(weights);
+    let n = points.len() as f64;
     let pairs = || predicted.iter().zip(points.target()).zip(&weights);
     let value = match fit.objective {
         Objective::NlsLog => {
@@ -187,7 +186,7 @@ pub fn log_likelihood(law: &dyn Law, fit: &Fit, observations: &Observations) -> 
         Objective::Nls => {
             let square: f64 = pairs().map(|((f, y), w)| w * (f - y).powi(2)).sum();
             // The density of ln y is y times that of y.
-            let jacobian: f64 = pairs().map(|((_, y), w)| w * y.ln()).sum();
+            let jacobian: f64 = pairs().map(|((_, y), _)| y.ln()).sum();
             jacobian - 0.5 * n * ((2. * std::f64::consts::PI * square / n).ln() + 1.)
         }
         Objective::Huber { .. } | Objective::Lad => {

@@ -39,7 +39,9 @@ pub enum Error {
         got: String,
     },
     /// The law has as many parameters as there are points, or more: add runs or fix parameters.
-    #[error("`{law}` has {parameters} free parameters and needs more than {points} points")]
+    #[error(
+        "`{law}` has {parameters} free parameters and needs more points than that, got {points}"
+    )]
     TooFewPoints {
         /// The law.
         law: String,

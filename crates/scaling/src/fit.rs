@@ -8,7 +8,8 @@ use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use covariance::{density_at_zero, huber_moments};
-pub(crate) use prepared::Prepared;
+pub(crate) use prepared::{Prepared, relative};
+pub(crate) use search::search;
 
 use crate::distribution::student_quantile;
 use crate::error::Result;
@@ -46,14 +47,15 @@ impl FitConfig {
     }
 }
 
-/// A local optimum, and how many starts ended there.
+/// A local optimum that was found, and how many starts led there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimum {
     /// The objective there.
     pub objective: f64,
     /// Parameters in the solver's scale.
     pub theta: Vec<f64>,
-    /// Starts that ended there.
+    /// Starts that led there: those searched from, and those in one valley with them ([`Law::valleys`]). None where it was
+    /// found by walking on from another optimum.
     pub starts: usize,
 }
 
@@ -74,17 +76,24 @@ pub struct Fit {
     pub n_points: usize,
     /// Free parameters.
     pub n_free: usize,
-    /// Points that the outlier rule left out.
+    /// Points that the outlier rule left out, or that have no weight.
     pub dropped: Vec<Dropped>,
-    /// Starts that were tried.
+    /// Starts that were considered.
     pub n_starts: usize,
-    /// Starts that did not end at a stationary point.
+    /// Searches that were made: where all starts lie in one valley of the projected problem they share one, and robust
+    /// objectives make further ones from where large residuals count for less.
+    pub n_searches: usize,
+    /// Starts whose search did not end at a stationary point.
     pub n_failed: usize,
-    /// The distinct optima that the others ended at, best first.
+    /// Times that the law was evaluated at all points; the projected problem, which is cheaper, is not counted.
+    pub n_evaluations: usize,
+    /// The distinct optima that these searches ended at, best first. Others may exist where no start led.
     pub optima: Vec<Optimum>,
     /// Residuals `ln prediction - ln target` (`prediction - target` for least squares on the level), point by point.
     pub residuals: Vec<f64>,
-    /// Row numbers of the points.
+    /// The points that were fitted, as indices of the caller's.
+    pub used: Vec<usize>,
+    /// Their row numbers.
     pub rows: Vec<usize>,
     /// Covariance of `theta`, asymptotic; zero for fixed parameters. `None` where the data leave a direction open.
     pub covariance: Option<Array2<f64>>,
@@ -150,16 +159,16 @@ impl Fit {
 
 /// Fits `law` to `observations`.
 ///
-/// Starts come from the law ([`Law::starts`]); every start is carried to convergence, and the distinct ends are in
-/// [`Fit::optima`].
+/// Starts come from the law ([`Law::starts`]). Where all of them lie in one valley ([`Law::valleys`]) whose lowest point
+/// explains the data, they are one search, else one each; every search is carried to convergence, and the distinct ends
+/// are in [`Fit::optima`].
 ///
 /// # Errors
 /// [`crate::Error::Data`] names file, row and column of a value that cannot be used; [`crate::Error::Config`] a
 /// constraint that names no parameter; [`crate::Error::TooFewPoints`] where there are no degrees of freedom;
 /// [`crate::Error::NotIdentified`] where no start converged.
 pub fn fit(law: &dyn Law, observations: &Observations, config: &FitConfig) -> Result<Fit> {
-    let (prepared, dropped) = prepared::prepare(law, observations, config)?;
-    search::fit_prepared(law, &prepared, config.objective, dropped, &[])
+    fit_from(law, observations, config, &[])
 }
 
 /// As [`fit`], with further starting points of one's own in the solver's scale.
@@ -173,7 +182,13 @@ pub fn fit_from(
     starts: &[Vec<f64>],
 ) -> Result<Fit> {
     let (prepared, dropped) = prepared::prepare(law, observations, config)?;
-    search::fit_prepared(law, &prepared, config.objective, dropped, starts)
+    let mut fit = search::fit_prepared(law, &prepared, config.objective, dropped, starts)?;
+    if prepared.is_exact(&fit) {
+        let text = "the law goes through every point to the last digits: intervals have no width, as there is no scatter \
+                    to take them from";
+        fit.warnings.push(text.into());
+    }
+    Ok(fit)
 }
 
 #[cfg(test)]

@@ -77,6 +77,9 @@ fn test(
     own_columns: impl Fn(&[f64]) -> Vec<Vec<f64>>,
 ) -> Result<Independence> {
     observations.check()?;
+    let has_weight = |i: &usize| observations.weights().is_none_or(|weights| weights[*i] > 0.);
+    let weighty: Vec<usize> = (0..observations.len()).filter(has_weight).collect();
+    let observations = &observations.select(&weighty);
     ensure(others.len() > 1, "others", "at least two shares", others.len())?;
     let own = input(observations, "p")?;
     if let Some(i) = own.iter().position(|&p| p <= 0.) {

@@ -66,6 +66,20 @@ fn ln<const FUSED: bool>(x: f64) -> f64 {
     fma::<FUSED>(exponent, std::f64::consts::LN_2, tail)
 }
 
+/// The sum of running sums, halves onto halves.
+#[inline(always)]
+fn total<const N: usize>(sums: &[f64; N]) -> f64 {
+    let mut sums = *sums;
+    let mut half = N / 2;
+    while half > 0 {
+        for lane in 0..half {
+            sums[lane] += sums[lane + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 /// Defines a kernel twice, and a function that picks.
 macro_rules! kernel {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? { $($body:tt)* }) => {
@@ -153,15 +167,6 @@ kernel! {
 }
 
 kernel! {
-    /// `out = a / b · c`, element by element.
-    fn share(a: &[f64], b: &[f64], c: &[f64], out: &mut [f64]) {
-        for (((out, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
-            *out = a / b * c;
-        }
-    }
-}
-
-kernel! {
     /// `Σ a b c`, in eight running sums.
     fn dot3(a: &[f64], b: &[f64], c: &[f64]) -> f64 {
         let n = a.len().min(b.len()).min(c.len());
@@ -179,18 +184,42 @@ kernel! {
 }
 
 kernel! {
-    /// `Σ a b`, in eight running sums.
+    /// `Σ a b`, in sixteen running sums, so that no addition waits for the one before it.
     fn dot(a: &[f64], b: &[f64]) -> f64 {
-        let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-        let tail: f64 =
-            a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
-        let mut sums = [0.; 8];
-        for (a, b) in a_chunks.zip(b_chunks) {
-            for lane in 0..8 {
+        let n = a.len().min(b.len());
+        let ((a, a_tail), (b, b_tail)) = (a[..n].as_chunks::<16>(), b[..n].as_chunks::<16>());
+        let tail: f64 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
+        let mut sums = [0.; 16];
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..16 {
                 sums[lane] = fma::<FUSED>(a[lane], b[lane], sums[lane]);
             }
         }
-        tail + ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]))
+        tail + total(&sums)
+    }
+}
+
+kernel! {
+    /// `Σ left right` of four columns at once, each in eight running sums.
+    fn dot4(left: &[f64], right: [&[f64]; 4]) -> [f64; 4] {
+        let n = left.len();
+        let (left, left_tail) = left.as_chunks::<8>();
+        let [a, b, c, d] = right.map(|column| column[..n].as_chunks::<8>());
+        let mut sums = [[0.; 8]; 4];
+        for ((((left, a), b), c), d) in left.iter().zip(a.0).zip(b.0).zip(c.0).zip(d.0) {
+            for lane in 0..8 {
+                sums[0][lane] = fma::<FUSED>(left[lane], a[lane], sums[0][lane]);
+                sums[1][lane] = fma::<FUSED>(left[lane], b[lane], sums[1][lane]);
+                sums[2][lane] = fma::<FUSED>(left[lane], c[lane], sums[2][lane]);
+                sums[3][lane] = fma::<FUSED>(left[lane], d[lane], sums[3][lane]);
+            }
+        }
+        let mut out = [0.; 4];
+        for ((out, sums), tail) in out.iter_mut().zip(&sums).zip([a.1, b.1, c.1, d.1]) {
+            let rest: f64 = left_tail.iter().zip(tail).map(|(a, b)| a * b).sum();
+            *out = rest + total(sums);
+        }
+        out
     }
 }
 

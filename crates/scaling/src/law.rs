@@ -23,6 +23,7 @@ pub use mixing::Mixing;
 pub use power::PowerLaw;
 
 use crate::error::Result;
+use crate::kernels;
 use crate::observations::Observations;
 
 /// How a parameter's natural value follows from the number that the solver moves.
@@ -202,6 +203,20 @@ pub trait Law: Debug + Sync {
         jacobian: &mut [f64],
     );
 
+    /// Writes the prediction itself to `out`, and to `scratch` and `log_prediction` what [`Law::log_gradient`] needs.
+    fn level(
+        &self,
+        theta: &[f64],
+        design: &Design,
+        scratch: &mut [f64],
+        log_prediction: &mut [f64],
+        out: &mut [f64],
+    ) {
+        self.log_predict(theta, design, scratch, log_prediction);
+        out.copy_from_slice(log_prediction);
+        kernels::exp_all(out);
+    }
+
     /// Adds `Σ_i c_i (∇² f_i) / f_i` to the lower triangle of `hessian` (row-major), if the law knows its second
     /// derivatives; then the solver takes Newton's steps, else Gauss and Newton's.
     fn add_curvature(
@@ -217,6 +232,29 @@ pub trait Law: Debug + Sync {
 
     /// Points to start from, for a target whose logarithm and weights are given; best first.
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>>;
+
+    /// The valleys that these starts lie in, each once, with its lowest point: for a law whose amplitudes are linear, of
+    /// least squares of relative errors with the amplitudes projected out. Those around a point of `known` are left out,
+    /// unless they are lower there. `None` from a law that knows none: then every start is searched from.
+    fn valleys(
+        &self,
+        design: &Design,
+        log_target: &[f64],
+        weights: &[f64],
+        known: &[&[f64]],
+    ) -> Option<Vec<Valley>> {
+        let _ = (design, log_target, weights, known);
+        None
+    }
+}
+
+/// A place to start from that stands for several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valley {
+    /// Its lowest point, or how far down one gets where the valley leads to an amplitude of zero.
+    pub theta: Vec<f64>,
+    /// The law's starts that lie in it.
+    pub starts: usize,
 }
 
 /// Predicts one point: the natural value, from named inputs.

@@ -54,7 +54,7 @@ pub mod sweep;
 pub mod table;
 pub mod units;
 
-pub use bootstrap::{Bootstrap, BootstrapConfig, Resampling, bootstrap};
+pub use bootstrap::{Bootstrap, BootstrapConfig, Resampling, bootstrap, common_draws};
 pub use error::{Error, Result};
 pub use fit::{Fit, FitConfig, fit};
 pub use interval::Interval;

@@ -63,6 +63,9 @@ pub(crate) fn solve(factor: &[f64], scale: &[f64], x: &mut [f64]) {
 /// false if it is singular.
 pub(crate) fn solve_square(matrix: &mut [f64], x: &mut [f64]) -> bool {
     let n = x.len();
+    if n == 0 {
+        return true;
+    }
     for (row, x) in matrix.chunks_exact_mut(n).zip(x.iter_mut()) {
         let largest = row.iter().fold(0., |largest: f64, value| largest.max(value.abs()));
         row.iter_mut().for_each(|value| *value /= largest);

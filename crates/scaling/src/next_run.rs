@@ -8,7 +8,7 @@ use ndarray::{Array1, Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, ensure};
-use crate::fit::Fit;
+use crate::fit::{Fit, relative};
 use crate::law::{Design, Law, predict_all};
 use crate::observations::Observations;
 use crate::quantity::Quantity;
@@ -134,11 +134,9 @@ impl State {
     fn new(law: &dyn Law, fit: &Fit, observations: &Observations) -> Result<Self> {
         let open = || Error::not_identified("the next run", "the fit leaves a direction open");
         let covariance = fit.covariance.clone().ok_or_else(open)?;
-        let kept: Vec<usize> = (0..observations.len())
-            .filter(|&i| fit.rows.contains(&observations.rows()[i]))
-            .collect();
-        let points = observations.select(&kept);
+        let points = observations.select(&fit.used);
         let weights = points.weights().map_or_else(|| vec![1.; points.len()], <[f64]>::to_vec);
+        let weights = relative(weights);
         let jacobian = jacobian(law, fit, &points)?;
         // The covariance is the noise times the inverse information: their product has the trace `noise · n_free`.
         let trace: f64 = jacobian

@@ -16,6 +16,8 @@ pub struct Observations {
     shared_error: Option<Vec<f64>>,
     rows: Vec<usize>,
     file: Option<PathBuf>,
+    /// What the file calls the inputs.
+    columns: Vec<(String, String)>,
 }
 
 impl Observations {
@@ -33,7 +35,11 @@ impl Observations {
         self
     }
 
-    /// Weighs the points; a weight of 2 is the same as a second, equal point.
+    /// Weighs the points: a weight says how exact a point is beside the others, as `1 / variance` does. Only ratios count;
+    /// 0 leaves a point out.
+    ///
+    /// A weight of 2 moves estimates as a second, equal point does. Intervals differ: a second point is counted as one more
+    /// that was measured, a weight is not.
     #[must_use]
     pub fn with_weights(mut self, weights: Vec<f64>) -> Self {
         self.weights = Some(weights);
@@ -67,6 +73,13 @@ impl Observations {
     #[must_use]
     pub fn with_file(mut self, file: Option<PathBuf>) -> Self {
         self.file = file;
+        self
+    }
+
+    /// What the file calls an input, for messages.
+    #[must_use]
+    pub fn with_column_name(mut self, input: &str, column: &str) -> Self {
+        self.columns.push((input.to_owned(), column.to_owned()));
         self
     }
 
@@ -124,6 +137,7 @@ impl Observations {
             shared_error: self.shared_error.as_deref().map(pick),
             rows: pick_index(&self.rows),
             file: self.file.clone(),
+            columns: self.columns.clone(),
         }
     }
 
@@ -140,6 +154,8 @@ impl Observations {
         reason: impl Into<String>,
     ) -> Error {
         let row = point.into().map(|point| self.rows.get(point).copied().unwrap_or(point + 1));
+        let known = self.columns.iter().find(|(input, _)| input == column);
+        let column = known.map_or(column, |(_, own)| own);
         Error::data(self.file.as_deref(), row, column, reason)
     }
 

@@ -34,24 +34,21 @@ pub struct Profile {
     pub open_low: bool,
     /// Whether the upper end is open.
     pub open_high: bool,
+    /// What a reader must know: ends whose refit did not converge, or a better optimum than the fit's.
+    pub warnings: Vec<String>,
 }
 
 /// What a rise of the objective is multiplied by to become the square of a Student's t: `(n - p) / S_min` for least
 /// squares, which is an F-test; for robust objectives the factor of their likelihood-ratio type test.
 fn deviance_factor(fit: &Fit, weights: &[f64]) -> f64 {
     match fit.objective {
-        Objective::NlsLog | Objective::Nls => freedom(fit, weights) / fit.objective_value,
+        Objective::NlsLog | Objective::Nls => fit.freedom() / fit.objective_value,
         Objective::Huber { delta } => {
             let (square, share) = huber_moments(delta, &fit.residuals, weights, fit.n_free);
-            2. * share * freedom(fit, weights) / square
+            2. * share * fit.freedom() / square
         }
         Objective::Lad => 4. * density_at_zero(&fit.residuals, weights),
     }
-}
-
-/// Degrees of freedom of the residuals.
-fn freedom(fit: &Fit, weights: &[f64]) -> f64 {
-    (weights.iter().sum::<f64>() - fit.n_free as f64).max(1.)
 }
 
 /// The profile-likelihood interval of `quantity` with probability `level` (0.95), around `fit`.
@@ -59,6 +56,10 @@ fn freedom(fit: &Fit, weights: &[f64]) -> f64 {
 /// Least squares: the deviance `(n - p) (S - S_min) / S_min` is compared with the square of Student's quantile, an F-test
 /// (Bates and Watts 1988, *Nonlinear regression analysis*, section 6.1). Huber and absolute deviations: the objective's
 /// rise is scaled to the same distribution (Heritier and Ronchetti 1994).
+///
+/// Where the law goes through every point there is no scatter to take an interval from: it has no width then, and the fit
+/// says so among its warnings. An end whose refit does not converge, and refits that end below the fit's objective, are warned
+/// of here: the end may be off, or the fit is no global optimum.
 ///
 /// # Errors
 /// As [`crate::fit()`]; [`Error::NotIdentified`] where the data leave the quantity open in both directions or it does
@@ -73,10 +74,13 @@ pub fn profile(
 ) -> Result<Profile> {
     ensure(0. < level && level < 1., "level", "between 0 and 1", level)?;
     let prepared = Prepared::new(law, observations, config)?;
+    if prepared.is_exact(fit) {
+        return Ok(without_width(fit, quantity));
+    }
     let problem = prepared.problem(law, fit.objective);
     let mut ws = Workspace::from(&prepared.map.reduce(&fit.theta));
     let curvature = curvature(&problem, &mut ws, fit, quantity)?;
-    let cut = cut(fit, quantity, level, freedom(fit, &prepared.weights));
+    let cut = cut(fit, quantity, level, fit.freedom());
     let mut walk = Walk {
         problem,
         factor: deviance_factor(fit, &prepared.weights),
@@ -88,14 +92,19 @@ pub fn profile(
         start: prepared.map.reduce(&fit.theta),
         ws,
         points: vec![(quantity.value(&fit.theta), 0.)],
+        n_unsettled: 0,
+        lowest: fit.objective_value,
         hessian: quantity.hessian(&fit.theta),
     };
     let [low, high] = [-1., 1.].map(|side| walk.end(side));
+    // Rounding may put an end of a tiny interval on the wrong side of the estimate.
+    let (low, high) = (low.map(|end| end.min(walk.centre)), high.map(|end| end.max(walk.centre)));
     if low.is_none() && high.is_none() {
         return Err(Error::not_identified(quantity.name(), "its profile never reaches the cut"));
     }
     walk.points.sort_by(|left, right| left.0.total_cmp(&right.0));
     let natural = |value: f64| quantity.to_natural(value);
+    let warnings = walk.warnings();
     Ok(Profile {
         name: quantity.name().to_owned(),
         estimate: natural(walk.centre),
@@ -107,7 +116,23 @@ pub fn profile(
         points: walk.points.iter().map(|&(value, deviance)| (natural(value), deviance)).collect(),
         open_low: low.is_none(),
         open_high: high.is_none(),
+        warnings,
     })
+}
+
+/// What exact data give.
+fn without_width(fit: &Fit, quantity: &Quantity) -> Profile {
+    let estimate = quantity.natural(&fit.theta);
+    Profile {
+        name: quantity.name().to_owned(),
+        estimate,
+        interval: Interval { low: estimate, high: estimate },
+        cut: 0.,
+        points: vec![(estimate, 0.)],
+        open_low: false,
+        open_high: false,
+        warnings: vec![],
+    }
 }
 
 /// The deviance at the ends: the square of Student's quantile, times the factor by which an error that all targets share
@@ -165,6 +190,10 @@ struct Walk<'a> {
     start: Vec<f64>,
     ws: Workspace,
     points: Vec<(f64, f64)>,
+    /// Ends whose refit did not converge.
+    n_unsettled: usize,
+    /// The lowest objective that was met.
+    lowest: f64,
     hessian: Vec<f64>,
 }
 
@@ -174,19 +203,36 @@ const STIFFNESS: f64 = 3.;
 /// Beyond this many times the expected distance an end counts as open.
 const FAR: f64 = 300.;
 
+/// Refits on the way to one end, at most.
+const MAX_VISITS: usize = 60;
+
+/// A refit this much below the fit's objective, relative, is another optimum and no rounding.
+const BELOW: f64 = 1e-6;
+
 impl Walk<'_> {
     /// Where the profile meets the cut on one side, in the quantity's scale; `None` where it does not.
     fn end(&mut self, side: f64) -> Option<f64> {
+        let (end, is_settled) = self.search_end(side);
+        self.n_unsettled += usize::from(!is_settled);
+        end
+    }
+
+    /// The end, and whether the refits that it rests on converged: the last one, or for an open end all.
+    fn search_end(&mut self, side: f64) -> (Option<f64>, bool) {
         let expected = (2. * self.cut / self.factor / self.curvature).sqrt();
         let unit = expected * (1. + 1. / STIFFNESS);
         self.ws.free.clone_from(&self.start);
         // Positions of the spring's far end, and the root of the deviance there relative to the cut's.
         let (mut low, mut high) = ((0., 0., self.centre), None);
         let mut position = 1.;
-        for _ in 0..50 {
-            let (root, value) = self.visit(side * unit * position);
+        let mut have_all_converged = true;
+        // Absolute deviations have kinks, at which a pull moves nothing until it is strong enough.
+        let mut stretch = 1e-3;
+        for _ in 0..MAX_VISITS {
+            let (root, value, converged) = self.visit(side * unit * position);
+            have_all_converged &= converged;
             if (root - 1.).abs() < 3e-7 {
-                return Some(value);
+                return (Some(value), converged);
             }
             if root < 1. {
                 low = (position, root, value);
@@ -194,22 +240,25 @@ impl Walk<'_> {
                 high = Some((position, root, value));
             }
             position = match high {
-                None if position > FAR => return None,
-                None => (position / root.max(0.4)).min(3. * position) * 1.001,
+                None if position > FAR => return (None, have_all_converged),
+                None => {
+                    stretch *= 1.3;
+                    (position / root.max(0.4)).min(3. * position) * (1. + stretch)
+                }
                 Some(high) => {
                     if (high.0 - low.0) < 1e-7 * high.0 {
-                        return Some(value);
+                        return (Some(value), converged);
                     }
                     let share = (1. - low.1) / (high.1 - low.1);
                     low.0 + share.clamp(0.02, 0.98) * (high.0 - low.0)
                 }
             };
         }
-        high.map(|high| high.2)
+        (high.map(|high| high.2), false)
     }
 
-    /// Refits under the spring; the root of the deviance relative to the cut, and the quantity.
-    fn visit(&mut self, distance: f64) -> (f64, f64) {
+    /// Refits under the spring; the root of the deviance relative to the cut, the quantity, and whether it converged.
+    fn visit(&mut self, distance: f64) -> (f64, f64, bool) {
         let pull = Pull {
             quantity: self.quantity,
             target: self.centre + distance,
@@ -218,11 +267,31 @@ impl Walk<'_> {
         };
         let problem = Problem { pull: Some(pull), ..self.problem };
         let outcome = minimise(&problem, &mut self.ws, Stop { tolerance: 1e-12, ..Stop::COLD });
+        if outcome.converged && outcome.objective < self.lowest {
+            self.lowest = outcome.objective;
+        }
         problem.map.expand(&self.ws.free, &mut self.ws.theta);
         let value = self.quantity.value(&self.ws.theta);
         let deviance = (self.factor * (outcome.objective - self.best)).max(0.);
         self.points.push((value, deviance));
-        ((deviance / self.cut).sqrt(), value)
+        ((deviance / self.cut).sqrt(), value, outcome.converged)
+    }
+
+    /// What was met on the way.
+    fn warnings(&self) -> Vec<String> {
+        let ends = self.n_unsettled;
+        let failed = (ends > 0).then(|| {
+            let what = if ends == 1 { "one of its ends" } else { "both of its ends" };
+            format!("the refit at {what} did not converge: the interval may be off")
+        });
+        let below = (self.lowest < self.best * (1. - BELOW)).then(|| {
+            let (lowest, best) = (self.lowest, self.best);
+            format!(
+                "a better optimum was found on the profile, {lowest:.6e} below {best:.6e}: the fit is not the best one, and \
+                 its intervals are around the wrong place"
+            )
+        });
+        failed.into_iter().chain(below).collect()
     }
 }
 

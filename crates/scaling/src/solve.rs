@@ -83,6 +83,8 @@ pub(crate) struct Stop {
 impl Stop {
     /// From a start of unknown quality, to the last digits.
     pub(crate) const COLD: Self = Self { tolerance: 1e-13, max_steps: 400, blend: 1. };
+    /// To the last digits, from the bottom of a valley of almost the same problem.
+    pub(crate) const NEAR: Self = Self { tolerance: 1e-13, max_steps: 400, blend: 0.1 };
     /// From the neighbourhood of an optimum.
     pub(crate) const WARM: Self = Self { tolerance: 1e-10, max_steps: 200, blend: 0.1 };
 }
@@ -219,6 +221,12 @@ const SHARES: [f64; 7] = [1., 0.2, 0.04, 8e-3, 1.6e-3, 3e-4, 6e-5];
 /// A tolerance above this ends a stage and not the search: its last step is taken only if it helps.
 const COARSE: f64 = 1e-10;
 
+/// The rounding of an objective, in units of the mean of itself and of what rounding alone leaves.
+const ROUNDED: f64 = 6e-3;
+
+/// Steps within the rounding of the objective before a search ends.
+const MAX_NOISY: usize = 8;
+
 /// Minimises Huber's loss of one delta (squares, if that is infinite).
 fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: Stop) -> Outcome {
     let mut blend = if delta.is_finite() { stop.blend } else { 0. };
@@ -228,11 +236,17 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
     let mut objective = ws.accept(problem, delta, pull);
     let mut is_newton = stop.blend < 1.;
     let floor = ws.rounding(problem);
+    let mut noisy_steps = 0;
     for step in 0..stop.max_steps {
         ws.linearise(problem);
         let mut rejected = 0;
+        let mut undamped = f64::INFINITY;
+        let mut model = None;
         loop {
-            ws.quadratic(problem, delta, blend, pull, is_newton);
+            if model != Some((blend, is_newton)) {
+                ws.quadratic(problem, delta, blend, pull, is_newton);
+                model = Some((blend, is_newton));
+            }
             if !ws.step(problem, damping) {
                 // Indefinite far from the optimum: leave the second derivatives out, then damp.
                 damping = if is_newton { damping } else { (10. * damping).max(1e-6) };
@@ -262,15 +276,28 @@ fn descend(problem: &Problem, ws: &mut Workspace, delta: f64, pull: f64, stop: S
                 };
             }
             let gained = (objective - trial) / (0.5 * decrement);
-            // What so short a step brings is the rounding of the objective.
-            let noise = (stop.tolerance.min(COARSE) * objective.abs()).max(floor);
+            if rejected == 0 {
+                undamped = decrement;
+            }
+            // What so short a step brings is the rounding of the objective: residuals, large beside their own rounding,
+            // times the latter.
+            let noise = (stop.tolerance.min(COARSE) * objective.abs())
+                .max(floor)
+                .max(ROUNDED * (objective.abs() * floor).sqrt());
             let is_noise = decrement <= noise;
             if gained > 1e-3 || is_noise {
-                if gained > 0. {
+                let is_no_worse = trial <= objective + 10. * noise;
+                if gained > 0. || is_no_worse {
                     ws.commit();
                     objective = trial;
                 } else {
                     ws.restore(problem);
+                }
+                noisy_steps += usize::from(is_noise);
+                // A full step may still bring the gradient to zero; more of them, or shorter ones, bring nothing.
+                let is_drowned = rejected > 0 && undamped <= 1e3 * noise;
+                if is_noise && (is_drowned || !is_no_worse || noisy_steps > MAX_NOISY) {
+                    return Outcome { objective, steps: step + 1, converged: true };
                 }
                 if gained > 0.6 || is_noise {
                     damping = if damping < 1e-7 { 0. } else { 0.1 * damping };

@@ -1,5 +1,6 @@
 //! From runs at many learning rates to one best learning rate a cell of size, horizon and batch.
 
+mod reach;
 mod slant;
 
 pub use slant::{Slant, slant};
@@ -9,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, ensure};
 use crate::law::LrHorizon;
 use crate::observations::Observations;
-use crate::parabola::{Optimum, ParabolaConfig, Window, parabola};
+use crate::parabola::{self, Optimum, ParabolaConfig, parabola};
 use crate::units::CountUnit;
+use reach::{Reach, Shape};
 
 /// The runs of one size, horizon and batch, and where their loss is lowest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,34 +47,75 @@ pub struct Sweep<'a> {
     pub loss: &'a [f64],
 }
 
-/// Groups runs by size, horizon and batch, and reads the best learning rate off each group; cells are sorted by size,
-/// horizon, batch.
+/// How the valleys of a sweep were read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Valleys {
+    /// One slant was taken out of all of them.
+    OneSlant {
+        /// The slant.
+        slant: Slant,
+        /// Points this far from their cell's parabola optimum were used, in `ln lr`.
+        reach: f64,
+        /// Whether there are points beyond that, which do not agree.
+        is_narrowed: bool,
+    },
+    /// Plain parabolas through the points this close, as no window shows one slant: the lowest points may be off to one
+    /// side by more than their intervals say.
+    Rough {
+        /// Distance from the parabola optimum through all points, in `ln lr`.
+        reach: f64,
+    },
+    /// Plain parabolas, as the points are too few to tell what is beyond them: the same caution.
+    Untested,
+}
+
+/// The cells of a sweep, and how they were read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Sorted by size, horizon, batch.
+    pub cells: Vec<SweepCell>,
+    /// What was done about valleys that are steeper on one side.
+    pub valleys: Valleys,
+}
+
+/// Groups runs by size, horizon and batch, and reads the best learning rate off each group.
 ///
 /// Valleys are steeper on one side (too large a learning rate costs more than too small a one), and the vertex of a
 /// parabola lies to the side of the lowest point by an amount that hangs on which learning rates were tried. Where the
-/// points of all cells together tell that [`slant`], it is taken out; [`parabolas`] leaves it in. Where valleys are no
-/// smooth curve over all points ([`Slant::p_smooth`] below 0.01), two learning rates on either side of the lowest are used.
+/// points of all cells together tell that slant, it is taken out, within the widest window in which valleys are one curve
+/// with one slant; [`parabolas`] leaves it in, as does this function, and says so, where points cannot tell.
 ///
 /// # Errors
 /// [`Error::Config`] for columns of different lengths; [`Error::Data`] names the row of a count or a learning rate that
 /// is not positive.
-pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
+pub fn read(sweep: &Sweep, config: &ParabolaConfig) -> Result<Reading> {
     let mut cells = parabolas(sweep, config)?;
-    let Some(found) = slant(sweep, &cells, config) else { return Ok(cells) };
-    if found.p_smooth > ROUGH || config.window != Window::All {
-        found.take_out(sweep, &mut cells, config);
-        return Ok(cells);
-    }
-    let near = ParabolaConfig { window: Window::Around(2), ..*config };
-    let mut cells = parabolas(sweep, &near)?;
-    if let Some(found) = slant(sweep, &cells, &near) {
-        found.take_out(sweep, &mut cells, &near);
-    }
-    Ok(cells)
+    let valleys = match reach::shape(&slant::valleys(sweep, &cells, config)) {
+        Shape::OneSlant { within: Reach { reach, valleys, joint }, is_narrowed } => {
+            let widen = if is_narrowed { reach::WIDEN } else { 1. };
+            joint.slant.take_out(widen, &valleys, &mut cells, config);
+            Valleys::OneSlant { slant: joint.slant, reach, is_narrowed }
+        }
+        Shape::Rough(Reach { reach, valleys, .. }) => {
+            for valley in &valleys {
+                let plain = parabola::read(&valley.points, valley.n_diverged, 0., config);
+                cells[valley.cell].optimum = plain;
+            }
+            Valleys::Rough { reach }
+        }
+        Shape::Untested => Valleys::Untested,
+    };
+    Ok(Reading { cells, valleys })
 }
 
-/// A [`Slant::p_smooth`] below this leaves out all but two learning rates on either side of the lowest.
-const ROUGH: f64 = 0.01;
+/// The cells of [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub fn cells(sweep: &Sweep, config: &ParabolaConfig) -> Result<Vec<SweepCell>> {
+    Ok(read(sweep, config)?.cells)
+}
 
 /// As [`cells`], with plain parabolas, as the literature has them.
 ///

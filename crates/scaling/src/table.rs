@@ -120,7 +120,9 @@ impl Table {
             .with_rows(self.numbers.clone())
             .with_file(self.file.clone());
         for (input, column) in inputs {
-            observations = observations.with_input(input, self.numbers(column)?);
+            observations = observations
+                .with_input(input, self.numbers(column)?)
+                .with_column_name(input, column);
         }
         observations.check()?;
         Ok(observations)

@@ -2,7 +2,7 @@
 
 use forerun_scaling::law::LrHorizon;
 use forerun_scaling::parabola::{Optimum, ParabolaConfig, Reason, parabola};
-use forerun_scaling::sweep::{self, Slant, Sweep};
+use forerun_scaling::sweep::{self, Slant, Sweep, Valleys};
 use forerun_scaling::units::CountUnit;
 use forerun_scaling::{Fit, FitConfig, Objective, Observations, fit};
 
@@ -134,13 +134,18 @@ pub(super) fn upright(
     let (d, lr, loss) = (column(|point| point.0), column(|point| point.1), column(|point| point.2));
     let sweep = Sweep { n: None, d: &d, batch: None, lr: &lr, loss: &loss };
     // What it refuses was refused with the configuration.
-    let cells = sweep::cells(&sweep, config).unwrap_or_default();
+    let Ok(read) = sweep::read(&sweep, config) else {
+        return Upright { optima: Vec::new(), slant: None };
+    };
     let optimum = |cell: &sweep::SweepCell| {
         cell.optimum.vertex().map(|vertex| (cell.d, vertex.x, vertex.n_points))
     };
     Upright {
-        optima: cells.iter().filter_map(optimum).collect(),
-        slant: sweep::slant(&sweep, &cells, config),
+        optima: read.cells.iter().filter_map(optimum).collect(),
+        slant: match read.valleys {
+            Valleys::OneSlant { slant, .. } => Some(slant),
+            Valleys::Rough { .. } | Valleys::Untested => None,
+        },
     }
 }
 

@@ -93,7 +93,7 @@ fn fits(points: &Observations, objective: Objective, seconds: f64) -> Result<Val
         if elapsed >= seconds {
             let objectives = [found.objective_value];
             return Ok(
-                json!({ "jobs": jobs, "seconds": elapsed, "objectives": objectives, "starts": found.n_starts }),
+                json!({ "jobs": jobs, "seconds": elapsed, "objectives": objectives, "searches": found.n_searches }),
             );
         }
     }

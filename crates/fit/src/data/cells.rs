@@ -39,21 +39,27 @@ pub(super) fn readable(
 }
 
 /// A column of numbers of which at least one is written with a suffix or with commas in groups of three; `None` for any
-/// other column.
+/// other column. A column of numbers may have a few cells that are none: they stay, to be refused by name where numbers are
+/// needed.
 fn spelt_out(cells: &[&str]) -> Option<Vec<String>> {
-    let mut is_changed = false;
-    let read = |cell: &&str| {
+    let (mut n_changed, mut n_text) = (0, 0);
+    let mut read = |cell: &&str| {
         let cell = cell.trim();
         if cell.is_empty() || cell.parse::<f64>().is_ok() {
-            return Some(cell.to_owned());
+            return cell.to_owned();
         }
-        is_changed = true;
         let plain = if is_grouped(cell) { cell.replace(',', "") } else { cell.to_owned() };
-        number::parse(&plain).ok().map(|value| value.to_string())
+        let value = number::parse(&plain).ok();
+        *(if value.is_some() { &mut n_changed } else { &mut n_text }) += 1;
+        value.map_or_else(|| cell.to_owned(), |value| value.to_string())
     };
-    let read: Option<Vec<String>> = cells.iter().map(read).collect();
-    read.filter(|_| is_changed)
+    let read: Vec<String> = cells.iter().map(&mut read).collect();
+    let is_number = n_changed > 0 && MOSTLY * n_text <= cells.len();
+    is_number.then_some(read)
 }
+
+/// A column is one of numbers if at most one cell in so many is none.
+const MOSTLY: usize = 4;
 
 /// Whether commas stand where thousands end: `1,234,567.8`.
 fn is_grouped(cell: &str) -> bool {

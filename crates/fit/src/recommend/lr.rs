@@ -35,8 +35,7 @@ pub(super) fn advise(
         (given, known) => given.or_else(|| known.map(|batch| batch[0])),
     };
     let best = predict_fitted(law, &solved.fit, &Target { n: Params(n), d: Tokens(d), batch })?;
-    let estimate =
-        Estimate { estimate: best.lr, se: None, ci95: best.interval.map(|i| [i.low, i.high]) };
+    let estimate = Estimate::new(best.lr, None, best.interval.map(|i| [i.low, i.high]));
     let mut advice = Advice {
         recommendations: vec![recommendation(
             "lr",
@@ -52,9 +51,9 @@ pub(super) fn advise(
         let text = format!("The horizon is {:.0} times the longest of the sweep.", d / longest);
         advice.recommendations[0].caveats.push(text);
     }
-    let curvature = sweep::curvature(&problem.cells);
+    let curvature = sweep::curvature(problem.cells());
     if let (Some(curvature), Some(se)) = (curvature, best.se_ln) {
-        regrets(&problem.cells, curvature, se, best.lr, (n, d), &mut advice.lines);
+        regrets(problem.cells(), curvature, se, best.lr, (n, d), &mut advice.lines);
     }
     next_cell(
         solved,
@@ -154,7 +153,10 @@ fn next_cell(
             .into_iter()
             .chain([2. * longest, 4. * longest])
         {
-            let mut inputs = vec![("n".to_owned(), n), ("d".to_owned(), d)];
+            let mut inputs = vec![("d".to_owned(), d)];
+            if !n.is_nan() {
+                inputs.insert(0, ("n".to_owned(), n));
+            }
             inputs.extend(batch.map(|batch| ("batch".to_owned(), batch)));
             options.push(RunOption { inputs, cost: RUNS_PER_CELL * 6. * size(n) * d });
         }

@@ -35,7 +35,7 @@ pub(super) fn advise(
         ],
         lines: vec![],
     };
-    if let Some([low, high]) = n.ci95.filter(|ends| ends.iter().all(|end| end.is_finite())) {
+    if let Some([low, high]) = n.bounded() {
         let loss = |n: f64| predict(law, &solved.fit.theta, &[("n", n), ("d", flops.0 / 6. / n)]);
         // A normal error of N in logarithms: the ends of its interval lie 1.96 standard errors out.
         let at_ends = 0.5 * (loss(low)? + loss(high)?) - best.loss;
@@ -53,8 +53,7 @@ pub(super) fn advise(
     let dearest = sizes.iter().zip(tokens).map(|(n, d)| 6. * n * d).fold(0., f64::max);
     let budget = arguments.budget.unwrap_or(dearest);
     // Far from the shapes that were fitted the law is a guess, and so is the noise.
-    let is_kept = |i: &usize| solved.fit.rows.contains(&points.rows()[*i]);
-    let shapes = || (0..points.len()).filter(is_kept).map(|i| tokens[i] / sizes[i]);
+    let shapes = || solved.fit.used.iter().map(|&i| tokens[i] / sizes[i]);
     let (thin, fat) = (shapes().fold(f64::INFINITY, f64::min), shapes().fold(0., f64::max));
     let mut options = next_run::grid(points, 2., 15, budget);
     options.retain(|option| {

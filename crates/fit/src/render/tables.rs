@@ -7,7 +7,7 @@ use crate::number::short;
 use crate::output::{ApproachFound, Estimate, FitOutput, MixtureFound, Named};
 
 pub(super) fn interval(value: &Estimate) -> String {
-    let end = |end: f64| if end.is_finite() { short(end) } else { "open".to_owned() };
+    let end = |end: f64| if end.is_finite() { short(end) } else { "unbounded".to_owned() };
     value
         .ci95
         .map_or_else(|| "-".to_owned(), |[low, high]| format!("{} .. {}", end(low), end(high)))
@@ -35,10 +35,7 @@ fn estimates(caption: &str, values: &Named<Estimate>) -> Table {
 fn predictions(output: &FitOutput) -> Table {
     let mut named = Named::default();
     for prediction in &output.predictions {
-        let inputs =
-            prediction.inputs.0.iter().map(|(name, value)| format!("{name}={}", short(*value)));
-        let place = inputs.collect::<Vec<_>>().join(" ");
-        named.push(format!("{} {place}", prediction.part).trim(), prediction.value);
+        named.push(prediction.name(), prediction.value.clone());
     }
     estimates("Predictions", &named)
 }
@@ -116,7 +113,7 @@ fn approaches(output: &FitOutput) -> Table {
 
 /// Three decimals; more would be noise.
 fn exponent(value: f64) -> String {
-    if value.is_finite() { format!("{value:.3}") } else { "open".to_owned() }
+    if value.is_finite() { format!("{value:.3}") } else { "unbounded".to_owned() }
 }
 
 /// Laws on the same runs.

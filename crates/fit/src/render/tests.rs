@@ -4,10 +4,8 @@ use super::*;
 use crate::output::{ApproachFound, Comparison, DroppedRow, Named, Prediction};
 
 fn output() -> FitOutput {
-    let value = |estimate: f64, se: f64| Estimate {
-        estimate,
-        se: Some(se),
-        ci95: Some([estimate - se, estimate + se]),
+    let value = |estimate: f64, se: f64| {
+        Estimate::new(estimate, Some(se), Some([estimate - se, estimate + se]))
     };
     let mut output = FitOutput {
         law: "chinchilla".into(),
@@ -21,9 +19,12 @@ fn output() -> FitOutput {
         ..FitOutput::default()
     };
     output.params.push("A", value(477.8258, 124.52));
-    output
-        .params
-        .push("E", Estimate { estimate: 1.817218, se: None, ci95: Some([f64::NEG_INFINITY, 1.9]) });
+    output.params.push("E", Estimate::new(1.817218, None, Some([f64::NEG_INFINITY, 1.9])));
+    let problem = "its profile never reaches the cut";
+    output.params.push(
+        "beta",
+        Estimate { problem: Some(problem.into()), ..Estimate::new(0.37, None, None) },
+    );
     output.derived.push("n_opt(1e23)", value(2.9e10, 3e9));
     let inputs = Named(vec![("n".to_owned(), 7e10), ("d".to_owned(), 1.4e12)]);
     output.predictions.push(Prediction {
@@ -45,10 +46,11 @@ fn a_terminal_shows_tables_of_80_columns() {
 
         Parameters
 
-             estimate       se      95 % interval
-        ──────────────────────────────────────────
-         A     477.83   124.52   353.31 .. 602.35
-         E     1.8172        -        open .. 1.9
+                estimate       se      95 % interval
+        ─────────────────────────────────────────────
+         A        477.83   124.52   353.31 .. 602.35
+         E        1.8172        -   unbounded .. 1.9
+         beta       0.37        -                  -
 
         What follows
 
@@ -66,6 +68,12 @@ fn a_terminal_shows_tables_of_80_columns() {
         parameters mean little
     "#]]
     .assert_eq(&text);
+}
+
+#[test]
+fn a_per_cent_sign_stays_with_its_number() {
+    let text = wrap(&format!("{} 95 %: so much", "x".repeat(76)), "");
+    assert_eq!(text, format!("{}\n95 %: so much\n", "x".repeat(76)));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn refusals_name_file_row_and_column() {
     );
     check(
         "n,d,loss\n1e8,2e9,3\n",
-        "`chinchilla` has 5 free parameters and needs more than 1 points",
+        "`chinchilla` has 5 free parameters and needs more points than that, got 1",
     );
     let missing = refusal("n,loss\n1e8,3\n", &LAW);
     assert!(
@@ -48,7 +48,7 @@ fn what_is_no_table_is_called_so() {
     check("n,d,loss\n1,2\n", "`runs.csv`, row 1, column `loss`: the row has 2 cells, the header 3");
     check("n,d,loss\n1e8,many,3\n", "`runs.csv`, row 1, column `d`: `many` is no number");
     let four = "n,d,loss\n1e8,2e9,3\n2e8,2e9,2.9\n4e8,2e9,2.8\n8e8,8e9,2.7\n";
-    check(four, "`chinchilla` has 5 free parameters and needs more than 4 points");
+    check(four, "`chinchilla` has 5 free parameters and needs more points than that, got 4");
     let latin = fit_text("runs.csv", b"n,d,loss\n1,2,\xe9\n", &LAW).unwrap_err();
     let expected = "cannot read `runs.csv`: its text is not UTF-8; save it as such: ";
     assert!(latin.starts_with(expected), "{latin}");
@@ -176,4 +176,135 @@ fn predictions_far_away_are_warned_of() {
     let expected = "`n` is 22 times the largest of the table, `d` is 11 times";
     assert!(far.contains(expected), "{far}");
     assert!(!at("n=7B,d=200B").contains("far beyond"));
+}
+
+#[test]
+fn every_law_can_be_bootstrapped_by_groups() {
+    let cluster = ["--bootstrap", "20", "--resample", "cluster"];
+    let (_, json) =
+        fit_text("runs.csv", csv(&two_dozen()), &[&LAW[..], &cluster].concat()).unwrap();
+    assert_eq!(json["interval_method"], "bootstrap-cluster");
+    // Six sizes.
+    assert!(warnings(&json).contains("the bootstrap draws from 6 groups"), "{json}");
+    let named: String = two_dozen()
+        .iter()
+        .enumerate()
+        .map(|(i, (n, d, loss))| format!("{n},{d},{loss},lab {}\n", i % 12))
+        .collect();
+    let named = format!("n,d,loss,made by\n{named}");
+    let words = [&LAW[..], &cluster, &["--columns", "cluster=made by"]].concat();
+    let (_, json) = fit_text("runs.csv", &named, &words).unwrap();
+    assert!(!warnings(&json).contains("groups"), "{json}");
+    let one = csv(&runs(&[1e8], &[1e9, 2e9, 4e9, 8e9, 1.6e10, 3.2e10]));
+    let refused = fit_text("runs.csv", one, &[&LAW[..], &cluster].concat()).unwrap_err();
+    assert!(refused.contains("all points are of one group; name a column"), "{refused}");
+}
+
+#[test]
+fn an_interval_without_an_end_says_so_in_words_and_in_json() {
+    // Three horizons that are long beside the sizes: the data hardly say what the tokens do.
+    let few = csv(&runs(&[1e8, 2e8, 4e8, 8e8, 1.6e9], &[1e12, 1.1e12, 1.2e12]));
+    let (text, json) = fit_text("runs.csv", few, &LAW).unwrap();
+    let ends = &json["params"]["B"]["ci95"];
+    assert!(ends[0].is_null() || ends[1].is_null() || ends.is_null(), "{json}");
+    assert!(text.contains("unbounded") || warnings(&json).contains("no interval for"), "{text}");
+    for value in json["params"].as_object().unwrap().values() {
+        assert!(value["ci95"][0] != 0., "an open end of a positive number is no 0: {value}");
+    }
+}
+
+#[test]
+fn parameters_of_several_parts_say_whose_they_are() {
+    let rows: String = (0..30)
+        .map(|i| {
+            let a = 0.1 + 0.8 * f64::from((7 * i) % 30) / 30.;
+            let loss = |t: f64| 2. + (0.3 - t * a).exp() * (1. + 1e-3 * f64::from(i).sin());
+            format!("{a},{},{},{}\n", 1. - a, loss(1.), loss(-0.5))
+        })
+        .collect();
+    let table = format!("p_a,p_b,loss_a,loss_b\n{rows}");
+    let (_, json) = fit_text("runs.csv", table, &["--law", "mixing"]).unwrap();
+    let mut names: Vec<&String> = json["params"].as_object().unwrap().keys().collect();
+    names.sort_unstable();
+    let want = ["c_a", "c_b", "t_p_a_a", "t_p_a_b", "t_p_b_a", "t_p_b_b"];
+    assert_eq!(names, want, "domain last");
+}
+
+#[test]
+fn a_weight_of_zero_leaves_a_run_out_and_large_ones_are_only_ratios() {
+    let with = |weight: &dyn Fn(usize) -> f64| {
+        let rows: String = two_dozen()
+            .iter()
+            .enumerate()
+            .map(|(i, (n, d, loss))| format!("{n},{d},{loss},{}\n", weight(i)))
+            .collect();
+        fit_text("runs.csv", format!("n,d,loss,weight\n{rows}"), &LAW).unwrap()
+    };
+    let (_, plain) = with(&|_| 1.);
+    let (_, large) = with(&|_| 1e12);
+    assert_eq!(plain["params"], large["params"]);
+    let (text, without) = with(&|i| if i == 3 { 0. } else { 1. });
+    assert_eq!(without["n_points"], 23);
+    assert!(text.contains("left out: row 4") && text.contains("its weight is 0"), "{text}");
+}
+
+/// Two dozen runs under names of one's own, one row of them changed.
+fn odd(row: usize, cells: &dyn Fn(&Run) -> String) -> String {
+    let plain = |(n, d, l): &Run| format!("{:.0}M,{},{l}", n / 1e6, d / 1e9);
+    let rows = two_dozen();
+    let rows =
+        rows.iter().enumerate().map(|(i, run)| if i == row { cells(run) } else { plain(run) });
+    format!("Model Size (non-emb.),Tokens [B],Val  Loss\n{}\n", rows.collect::<Vec<_>>().join("\n"))
+}
+
+const ODD: &str = "n=Model Size (non-emb.),d=Tokens [B],loss=Val  Loss";
+
+#[test]
+fn names_of_ones_own_are_those_of_the_messages() {
+    let words = [&LAW[..], &["--columns", ODD, "--unit", "d=1B"]].concat();
+    let check = |row: usize, cells: &dyn Fn(&Run) -> String, expected: &str| {
+        assert_eq!(refusal(&odd(row, cells), &words), expected);
+    };
+    check(
+        5,
+        &|(_, d, l)| format!("big,{},{l}", d / 1e9),
+        "`runs.csv`, row 6, column `Model Size (non-emb.)`: `big` is no number",
+    );
+    check(
+        7,
+        &|(n, _, l)| format!("{n},0,{l}"),
+        "`runs.csv`, row 8, column `Tokens [B]`: must be positive, got 0",
+    );
+    check(
+        9,
+        &|(n, d, _)| format!("{n},{},nan", d / 1e9),
+        "`runs.csv`, row 10, column `Val  Loss`: must be a finite number, got NaN",
+    );
+    let all = refusal(&odd(99, &|_| String::new()), &LAW);
+    assert!(all.starts_with("`runs.csv`: no columns for `n` (") && all.contains("`d` ("), "{all}");
+    assert!(all.ends_with("name them with --columns n=COLUMN,d=COLUMN,loss=COLUMN"), "{all}");
+    let (_, json) = fit_text("runs.csv", odd(99, &|_| String::new()), &words).unwrap();
+    assert_eq!(json["n_points"], 24);
+}
+
+#[test]
+fn a_name_with_spaces_is_one_with_underscores() {
+    let rows: String = (0..24)
+        .map(|i| {
+            let (d, lr) = (1e9 * 2_f64.powi(i / 6), 5e-4 * 2_f64.powi(i % 6));
+            let x = (lr / 2e-3 * (d / 1e9).powf(0.3)).ln();
+            let loss = if i == 23 { "NaN".into() } else { format!("{}", 3. + 0.02 * x * x) };
+            format!("{d},{lr},{loss}\n")
+        })
+        .collect();
+    let (text, json) =
+        fit_text("runs.csv", format!("Tokens,Peak LR,Val-Loss\n{rows}"), &["--law", "lr-horizon"])
+            .unwrap();
+    close(estimate(&json, "params/beta"), 0.3, 1e-3);
+    assert!(text.contains("1 run of them diverged"), "{text}");
+    // Recommendations of a sweep of one size that nobody told.
+    let (_folder, path) =
+        crate::support::folder_with("runs.csv", format!("tokens,lr,loss\n{rows}"));
+    let text = run(&["recommend", "--data", &path, "--target", "d=20B"]).unwrap();
+    assert!(text.contains("next, buy d = ") && !text.contains("NaN"), "{text}");
 }

@@ -1,6 +1,6 @@
 //! The numbers of a figure as a table.
 
-use super::{Bar, Bars, Figure, HeatCell, HeatMap, Plot, Series};
+use super::{Bar, Bars, Figure, HeatCell, HeatMap, Plot, Series, Style};
 use crate::table::{Align, Cell, Column, Table};
 
 /// Most points of a series that a table shows.
@@ -87,12 +87,22 @@ fn one_below_the_other(
             let point = series.points[i];
             let mut row = Vec::new();
             row.extend(has_titles.then(|| Cell::from(*title)));
-            row.extend(has_names.then(|| Cell::from(series.name.clone())));
+            row.extend(has_names.then(|| Cell::from(named(series, all))));
             row.extend([Cell::setting(point.x), value(point.y, point.low, point.high)]);
             rows.push(row);
         }
     }
     Table { caption: String::new(), columns, rows }
+}
+
+/// A series' name; one without is called after the series of the same place in the palette that it belongs to.
+fn named(series: &Series, all: &[(&str, &Series)]) -> String {
+    if !series.name.is_empty() || series.slot.is_none() {
+        return series.name.clone();
+    }
+    let same = all.iter().find(|(_, other)| other.slot == series.slot && !other.name.is_empty());
+    let what = if series.style == Style::Line { "line" } else { "points" };
+    same.map_or_else(String::new, |(_, other)| format!("{}, {what}", other.name))
 }
 
 /// Every `every`-th index, and the last.

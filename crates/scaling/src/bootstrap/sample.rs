@@ -1,6 +1,6 @@
 //! One draw: which points, how often, with which targets; all memory is reused.
 
-use rand::Rng;
+use rand::{Rng, RngCore};
 
 use super::Resampling;
 use crate::distribution::normal_quantile;
@@ -18,6 +18,8 @@ pub(super) struct Sample {
     pub(super) log_target: Vec<f64>,
     pub(super) weights: Vec<f64>,
     counts: Vec<f64>,
+    /// Points that were drawn.
+    drawn: Vec<usize>,
     /// Points of each group.
     groups: Vec<Vec<usize>>,
     /// Predictions, and residuals to put onto them, on the scale on which the objective has them.
@@ -57,6 +59,7 @@ impl Sample {
             log_target: prepared.log_target.clone(),
             weights: prepared.weights.clone(),
             counts: vec![0.; n],
+            drawn: Vec::with_capacity(n),
             groups,
             fitted,
             residuals: studentised(&fit.residuals, &prepared.weights, fit.n_free),
@@ -66,7 +69,7 @@ impl Sample {
     }
 
     /// Draws anew.
-    pub(super) fn draw(&mut self, prepared: &Prepared, rng: &mut impl Rng) {
+    pub(super) fn draw(&mut self, prepared: &Prepared, rng: &mut dyn RngCore) {
         let n = self.counts.len();
         if prepared.shared_error.is_some() {
             self.shared = normal_quantile(rng.random_range(1e-12..1.));
@@ -132,18 +135,24 @@ impl Sample {
 
     /// The points that were drawn, side by side.
     fn gather(&mut self, prepared: &Prepared) {
-        self.weights.clear();
-        self.log_target.clear();
-        for (point, &count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0.) {
-            self.weights.push(count * prepared.weights[point]);
-            self.log_target.push(prepared.log_target[point] + self.shift(prepared, point));
+        self.drawn.clear();
+        self.drawn.extend((0..self.counts.len()).filter(|&point| self.counts[point] > 0.));
+        let drawn = &self.drawn;
+        let pick = |from: &[f64], to: &mut Vec<f64>| {
+            to.clear();
+            to.extend(drawn.iter().map(|&point| from[point]));
+        };
+        pick(&prepared.weights, &mut self.weights);
+        self.weights.iter_mut().zip(drawn).for_each(|(w, &point)| *w *= self.counts[point]);
+        pick(&prepared.log_target, &mut self.log_target);
+        if let Some(shifts) = &prepared.shared_error {
+            let pairs = self.log_target.iter_mut().zip(drawn);
+            pairs.for_each(|(y, &point)| *y += self.shared * shifts[point]);
         }
         for (column, all) in self.design.columns.iter_mut().zip(&prepared.design.columns) {
-            column.clear();
-            let drawn = all.iter().zip(&self.counts).filter(|(_, count)| **count > 0.);
-            column.extend(drawn.map(|(value, _)| *value));
+            pick(all, column);
         }
-        self.design.n_points = self.weights.len();
+        self.design.n_points = drawn.len();
     }
 }
 

@@ -103,3 +103,39 @@ fn the_covariance_is_that_of_the_draws() {
     assert!((covariance[[1, 1]].sqrt() / alpha.se - 1.).abs() < 1e-10);
     assert_eq!(covariance[[0, 1]], covariance[[1, 0]]);
 }
+
+#[test]
+fn draws_of_too_few_distinct_points_are_counted_and_left_out() {
+    // 4 points: a draw has one or two distinct ones with a probability of 34 %, and two points fit exactly.
+    let draws = run(&runs(4, 2), Objective::NlsLog, Resampling::Pairs, 6);
+    assert!((150..260).contains(&draws.n_too_few), "{}", draws.n_too_few);
+    assert_eq!(draws.n_draws() + draws.n_too_few + draws.n_failed, 600);
+    assert_eq!(draws.draws.len(), draws.n_draws());
+    let warning = format!("{} of 600 draws have no more distinct points", draws.n_too_few);
+    assert!(draws.warnings.iter().any(|text| text.starts_with(&warning)), "{:?}", draws.warnings);
+    // Only draws that count are checked: 12 would be, were all of them counted.
+    let checked = draws.draws.iter().filter(|draw| (**draw + 1).is_multiple_of(50)).count();
+    assert_eq!(draws.n_checked, checked);
+    assert!(checked < 12);
+}
+
+#[test]
+fn rows_of_fits_that_stand_apart_go_together_by_their_draws() {
+    let few = runs(4, 2);
+    // Without weight, point 3 is one that draws can do without: other draws count.
+    let fewer = few.clone().with_weights(vec![1., 1., 1., 0.]);
+    let [one, other] =
+        [&few, &fewer].map(|runs| run(runs, Objective::NlsLog, Resampling::Pairs, 6));
+    assert_ne!(one.draws, other.draws);
+    let both = common_draws(&[one.clone(), other.clone()]);
+    assert!(!both.is_empty() && both.len() < one.n_draws());
+    for rows in &both {
+        assert_eq!(one.draws[rows[0]], other.draws[rows[1]]);
+    }
+    let shared = one.draws.iter().filter(|draw| other.row_of(**draw).is_some()).count();
+    assert_eq!(shared, both.len());
+    assert_eq!(one.row_of(one.draws[5]), Some(5));
+    let missing = (0..600).find(|draw| !one.draws.contains(draw)).unwrap();
+    assert_eq!(one.row_of(missing), None);
+    assert_eq!(common_draws::<Bootstrap>(&[]), Vec::<Vec<usize>>::new());
+}

@@ -73,7 +73,7 @@ fn a_candidate_that_cannot_be_fitted_says_why() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let scores = compare(&candidates, &few, 2, None, &mut rng).unwrap();
     assert_eq!(scores[0].aic, None);
-    assert!(scores[0].problems[0].contains("needs more than 5 points"), "{scores:?}");
+    assert!(scores[0].problems[0].contains("needs more points than that, got 5"), "{scores:?}");
 }
 
 #[test]

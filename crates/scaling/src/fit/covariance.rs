@@ -2,12 +2,12 @@
 
 use ndarray::Array2;
 
-use crate::interval::quantile;
 use crate::linalg;
 use crate::objective::Objective;
 use crate::solve::{Problem, Slot, Workspace, information};
 
-/// The factor between the inverse information `(Jᵀ W J)⁻¹` and the covariance.
+/// The factor between the inverse information `(Jᵀ W J)⁻¹` and the covariance. Weights have a mean of 1, so that their sum
+/// is the number of points.
 ///
 /// Squares: the residual variance. Huber: `E ψ² / (E ψ')²` (Huber 1981, *Robust statistics*, section 7.6). Absolute
 /// deviations: `1 / (4 f(0)²)`, the density at zero from the central residuals with Bofinger's bandwidth.
@@ -60,18 +60,34 @@ pub(crate) fn density_at_zero(residuals: &[f64], weights: &[f64]) -> f64 {
     share / width
 }
 
-/// The share of residuals in Bofinger's bandwidth around their middle, and how wide they lie.
+/// The share of residuals in Bofinger's bandwidth around their middle, and how wide they lie. A weight of 2 is twice the
+/// share.
 fn centre(residuals: &[f64], weights: &[f64]) -> (f64, f64) {
-    let mut sorted: Vec<f64> = residuals
-        .iter()
-        .zip(weights)
-        .filter(|(_, weight)| **weight > 0.)
-        .flat_map(|(&r, &weight)| std::iter::repeat_n(r, weight.round().max(1.) as usize))
-        .collect();
-    sorted.sort_by(f64::total_cmp);
+    let mut sorted: Vec<(f64, f64)> =
+        residuals.iter().copied().zip(weights.iter().copied()).collect();
+    sorted.sort_by(|left, right| left.0.total_cmp(&right.0));
     let half = (0.6477 * (sorted.len() as f64).powf(-0.2)).min(0.45);
-    let width = quantile(&sorted, 0.5 + half) - quantile(&sorted, 0.5 - half);
-    (2. * half, width.max(1e-300))
+    let [low, high] = [0.5 - half, 0.5 + half].map(|q| weighted_quantile(&sorted, q));
+    (2. * half, (high - low).max(1e-300))
+}
+
+/// The `q`-quantile of ascending values with weights, linear between them; that of [`crate::interval::quantile`] where
+/// weights are equal.
+fn weighted_quantile(sorted: &[(f64, f64)], q: f64) -> f64 {
+    let total: f64 = sorted.iter().map(|(_, weight)| weight).sum();
+    let unit = total / sorted.len() as f64;
+    let wanted = q * (total - unit);
+    let (mut before, mut known) = (0., None);
+    for &(value, weight) in sorted {
+        let at = before + 0.5 * (weight - unit);
+        match known {
+            _ if at < wanted => known = Some((at, value)),
+            Some((from, low)) => return low + (value - low) * (wanted - from) / (at - from),
+            None => return value,
+        }
+        before += weight;
+    }
+    known.map_or(f64::NAN, |(_, value)| value)
 }
 
 /// What an optimum says about its errors.
@@ -127,3 +143,6 @@ fn shared_shift(
     let moved = |k: usize| (0..q).map(|l| inverse[k * q + l] * push[l]).sum();
     (0..q).map(moved).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! From observations to the columns that the solver works on, without the points that the outlier rule drops.
 
 use crate::error::{Error, Result, ensure};
-use crate::fit::{FitConfig, search};
+use crate::fit::{Fit, FitConfig, search};
 use crate::law::{Design, Law};
 use crate::objective::{Dropped, Objective, OutlierRule};
 use crate::observations::Observations;
@@ -15,6 +15,8 @@ pub(crate) struct Prepared {
     pub(crate) weights: Vec<f64>,
     pub(crate) clusters: Option<Vec<usize>>,
     pub(crate) shared_error: Option<Vec<f64>>,
+    /// The points that are left, as indices of the caller's.
+    pub(crate) used: Vec<usize>,
     pub(crate) rows: Vec<usize>,
     pub(crate) map: FreeMap,
 }
@@ -41,6 +43,29 @@ impl Prepared {
         }
     }
 
+    /// Whether residuals are rounding alone.
+    pub(crate) fn is_exact(&self, fit: &Fit) -> bool {
+        let is_small = |(residual, log_target): (&f64, &f64)| match fit.objective.is_level() {
+            true => residual.abs() < EXACT * log_target.exp(),
+            false => residual.abs() < EXACT,
+        };
+        fit.residuals.iter().zip(&self.log_target).all(is_small)
+    }
+
+    /// The others than these, which ascend.
+    ///
+    /// Weights say how exact a point is beside the others, no more: their mean is made 1.
+    fn without(self, points: &[usize]) -> Self {
+        let mut rest = if points.is_empty() {
+            self
+        } else {
+            let others = (0..self.rows.len()).filter(|point| points.binary_search(point).is_err());
+            self.select(&others.collect::<Vec<usize>>())
+        };
+        rest.weights = relative(rest.weights);
+        rest
+    }
+
     pub(crate) fn select(&self, points: &[usize]) -> Self {
         let pick = |values: &[f64]| points.iter().map(|&i| values[i]).collect();
         let pick_index =
@@ -51,10 +76,22 @@ impl Prepared {
             weights: pick(&self.weights),
             clusters: self.clusters.as_deref().map(pick_index),
             shared_error: self.shared_error.as_deref().map(pick),
+            used: pick_index(&self.used),
             rows: pick_index(&self.rows),
             map: self.map.clone(),
         }
     }
+}
+
+/// Relative residuals below this are rounding: sums of powers of counts of some 1e9, in doubles.
+const EXACT: f64 = 1e-10;
+
+/// Weights with a mean of 1; equal ones become exactly that.
+pub(crate) fn relative(weights: Vec<f64>) -> Vec<f64> {
+    let largest = weights.iter().copied().fold(0., f64::max);
+    let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
+    let mean = sum / weights.len() as f64;
+    weights.into_iter().map(|weight| weight / largest / mean).collect()
 }
 
 /// Checks everything and applies the outlier rule.
@@ -75,18 +112,23 @@ pub(crate) fn prepare(
         weights,
         clusters: observations.clusters().map(<[usize]>::to_vec),
         shared_error: observations.shared_error().map(<[f64]>::to_vec),
+        used: (0..observations.len()).collect(),
         rows: observations.rows().to_vec(),
         map: FreeMap::new(law, &config.constraints)?,
     };
-    let outside = outside(law, &all, config)?;
-    let is_out = |point: usize| outside.iter().any(|(out, _)| *out == point);
-    let kept: Vec<usize> = (0..observations.len()).filter(|&point| !is_out(point)).collect();
-    let prepared = if outside.is_empty() { all } else { all.select(&kept) };
-    let used = prepared.weights.iter().filter(|&&weight| weight > 0.).count();
-    let parameters = prepared.map.n_free();
-    if used <= parameters {
-        return Err(Error::TooFewPoints { law: law.name(), points: used, parameters });
+    let weightless: Vec<usize> = (0..all.rows.len()).filter(|&i| all.weights[i] == 0.).collect();
+    let all = all.without(&weightless);
+    let mut outside = outside(law, &all, config)?;
+    let out: Vec<usize> = outside.iter().map(|(point, _)| *point).collect();
+    // From here on as the caller numbers them.
+    outside.iter_mut().for_each(|(point, _)| *point = all.used[*point]);
+    let prepared = all.without(&out);
+    let (points, parameters) = (prepared.rows.len(), prepared.map.n_free());
+    if points <= parameters {
+        return Err(Error::TooFewPoints { law: law.name(), points, parameters });
     }
+    outside.extend(weightless.into_iter().map(|point| (point, "its weight is 0".to_owned())));
+    outside.sort_by_key(|(point, _)| *point);
     let dropped = outside.into_iter().map(|(point, reason)| Dropped {
         row: observations.rows()[point],
         target: observations.target()[point],

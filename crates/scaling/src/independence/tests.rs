@@ -70,6 +70,15 @@ fn a_weight_of_two_is_a_second_point_but_for_the_degrees_of_freedom() {
 }
 
 #[test]
+fn a_point_without_weight_is_not_there() {
+    let all = runs(30, 0.01, 2, 5);
+    let weights = (0..30).map(|i| f64::from(u8::from(i % 5 != 0))).collect();
+    let others: Vec<usize> = (0..30).filter(|i| i % 5 != 0).collect();
+    let weighted = independence("a", &all.clone().with_weights(weights), &OTHERS).unwrap();
+    assert_eq!(weighted, independence("a", &all.select(&others), &OTHERS).unwrap());
+}
+
+#[test]
 fn what_cannot_be_tested_says_why() {
     let check = |observations: &Observations, expected: &str| {
         let error = independence("a", observations, &OTHERS).unwrap_err();

@@ -42,6 +42,12 @@ fn sums_of_any_length_agree_with_the_obvious_loop() {
         let three: f64 = a.iter().zip(&b).map(|(a, b)| a * b * b).sum();
         assert!((dot(&a, &b) - two).abs() < 1e-13, "{n}");
         assert!((dot3(&a, &b, &b) - three).abs() < 1e-13, "{n}");
+        let c: Vec<f64> = b.iter().map(|b| b * b).collect();
+        let squares: f64 = a.iter().map(|a| a * a).sum();
+        let four = dot4(&a, [&b, &c, &a, &b]);
+        for (got, want) in four.into_iter().zip([two, three, squares, two]) {
+            assert!((got - want).abs() < 1e-13, "{n}");
+        }
     }
 }
 

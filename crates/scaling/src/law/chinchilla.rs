@@ -5,9 +5,12 @@
 //! [`crate::Constraint::Equal`].
 
 use super::exp_sum::{ExpSum, ExpSumLaw, constant, slope};
-use super::{Design, Input, Parameter};
-use crate::starts::{EXPONENTS, two_powers};
+use super::{Design, Input, Parameter, Valley};
+use crate::starts::{EXPONENTS, two_powers, valleys};
 use crate::units::{Flops, Params, Tokens};
+
+/// Cells of the grid to start from, at most.
+const N_STARTS: usize = 12;
 
 /// Loss from parameters `n` and tokens `d`, raw counts. Parameters `A B E alpha beta`.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,6 +101,18 @@ impl ExpSumLaw for Chinchilla {
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
         let grid =
             two_powers(&design.columns[0], &design.columns[1], log_target, weights, &EXPONENTS);
-        grid.spread(12).into_iter().map(|start| start.theta.to_vec()).collect()
+        grid.spread(N_STARTS).into_iter().map(|start| start.theta.to_vec()).collect()
+    }
+
+    fn valleys(
+        &self,
+        design: &Design,
+        log_target: &[f64],
+        weights: &[f64],
+        known: &[&[f64]],
+    ) -> Option<Vec<Valley>> {
+        let [x, z] = [0, 1].map(|i| design.columns[i].as_slice());
+        let known: Vec<[f64; 2]> = known.iter().map(|theta| [theta[3], theta[4]]).collect();
+        Some(valleys(x, z, log_target, weights, &known, N_STARTS))
     }
 }

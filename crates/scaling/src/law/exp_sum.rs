@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use super::{Design, Input, Law, Parameter};
+use super::{Design, Input, Law, Parameter, Valley};
 use crate::kernels;
 use crate::linalg;
 
@@ -26,6 +26,18 @@ pub(crate) trait ExpSumLaw: Debug + Sync {
 
     /// As [`Law::starts`].
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>>;
+
+    /// As [`Law::valleys`].
+    fn valleys(
+        &self,
+        design: &Design,
+        log_target: &[f64],
+        weights: &[f64],
+        known: &[&[f64]],
+    ) -> Option<Vec<Valley>> {
+        let _ = (design, log_target, weights, known);
+        None
+    }
 }
 
 impl<T: ExpSumLaw> Law for T {
@@ -64,6 +76,17 @@ impl<T: ExpSumLaw> Law for T {
         self.form().log_gradient(design, scratch, jacobian);
     }
 
+    fn level(
+        &self,
+        theta: &[f64],
+        design: &Design,
+        scratch: &mut [f64],
+        _: &mut [f64],
+        out: &mut [f64],
+    ) {
+        self.form().level(theta, design, scratch, out);
+    }
+
     fn add_curvature(
         &self,
         design: &Design,
@@ -77,6 +100,16 @@ impl<T: ExpSumLaw> Law for T {
 
     fn starts(&self, design: &Design, log_target: &[f64], weights: &[f64]) -> Vec<Vec<f64>> {
         ExpSumLaw::starts(self, design, log_target, weights)
+    }
+
+    fn valleys(
+        &self,
+        design: &Design,
+        log_target: &[f64],
+        weights: &[f64],
+        known: &[&[f64]],
+    ) -> Option<Vec<Valley>> {
+        ExpSumLaw::valleys(self, design, log_target, weights, known)
     }
 }
 
@@ -143,6 +176,11 @@ impl ExpSum {
         1 + self.terms.len()
     }
 
+    /// Whether there is more than one term: then their sum and its logarithm are computed.
+    fn is_sum(&self) -> bool {
+        self.terms.len() > 1
+    }
+
     pub(crate) fn log_predict(
         &self,
         theta: &[f64],
@@ -150,12 +188,42 @@ impl ExpSum {
         scratch: &mut [f64],
         out: &mut [f64],
     ) {
-        let n = design.n_points;
-        if let [term] = self.terms.as_slice() {
+        if self.is_sum() {
+            self.add_terms(theta, design, scratch);
+            kernels::ln_all(&scratch[..design.n_points], out);
+        } else {
             out.fill(0.);
-            add(term, theta, design, out);
-            return add(&self.common, theta, design, out);
+            self.terms.iter().for_each(|term| add(term, theta, design, out));
         }
+        add(&self.common, theta, design, out);
+    }
+
+    /// The prediction itself, without the way over its logarithm.
+    pub(crate) fn level(
+        &self,
+        theta: &[f64],
+        design: &Design,
+        scratch: &mut [f64],
+        out: &mut [f64],
+    ) {
+        if !self.is_sum() {
+            self.log_predict(theta, design, scratch, out);
+            return kernels::exp_all(out);
+        }
+        self.add_terms(theta, design, scratch);
+        let sum = &scratch[..design.n_points];
+        if self.common.is_empty() {
+            return out.copy_from_slice(sum);
+        }
+        out.fill(0.);
+        add(&self.common, theta, design, out);
+        kernels::exp_all(out);
+        out.iter_mut().zip(sum).for_each(|(out, sum)| *out *= sum);
+    }
+
+    /// Writes the terms, and before them their sum, to `scratch`.
+    fn add_terms(&self, theta: &[f64], design: &Design, scratch: &mut [f64]) {
+        let n = design.n_points;
         let (sum, terms) = scratch.split_at_mut(n);
         sum.fill(0.);
         for (features, term) in self.terms.iter().zip(terms.chunks_exact_mut(n)) {
@@ -172,22 +240,34 @@ impl ExpSum {
             }
             kernels::add_scaled(1., term, sum);
         }
-        kernels::ln_all(sum, out);
-        add(&self.common, theta, design, out);
     }
 
     pub(crate) fn log_gradient(&self, design: &Design, scratch: &[f64], jacobian: &mut [f64]) {
         let n = design.n_points;
         let (sum, terms) = scratch.split_at(n);
-        let is_sum = self.terms.len() > 1;
         for (features, term) in self.terms.iter().zip(terms.chunks_exact(n)) {
+            let mut share = None; // the constant's column, where there is one, is the term's share of the sum
             for feature in features {
-                let out = &mut jacobian[feature.param * n..][..n];
-                match (feature.column, is_sum) {
-                    (None, false) => out.fill(1.),
-                    (Some(c), false) => out.copy_from_slice(&design.columns[c]),
-                    (None, true) => kernels::divide(term, sum, out),
-                    (Some(c), true) => kernels::share(term, sum, &design.columns[c], out),
+                let (before, rest) = jacobian.split_at_mut(feature.param * n);
+                let (out, after) = rest.split_at_mut(n);
+                match (feature.column, share) {
+                    (None, _) if !self.is_sum() => out.fill(1.),
+                    (Some(c), _) if !self.is_sum() => out.copy_from_slice(&design.columns[c]),
+                    (None, _) => {
+                        kernels::divide(term, sum, out);
+                        share = Some(feature.param);
+                    }
+                    (Some(c), Some(param)) => {
+                        let share = match param < feature.param {
+                            true => &before[param * n..][..n],
+                            false => &after[(param - feature.param - 1) * n..][..n],
+                        };
+                        kernels::multiply(share, &design.columns[c], out);
+                    }
+                    (Some(c), None) => {
+                        kernels::divide(term, sum, out);
+                        out.iter_mut().zip(&design.columns[c]).for_each(|(out, x)| *out *= x);
+                    }
                 }
             }
         }

@@ -8,6 +8,7 @@
 use super::chinchilla::{minus_ln, two_power_parameters, two_power_terms};
 use super::exp_sum::{ExpSum, Feature, constant, slope};
 use super::{Design, Input, Law, Parameter};
+use crate::kernels;
 use crate::linalg;
 use crate::starts::{COARSE_EXPONENTS, two_powers};
 
@@ -169,6 +170,24 @@ impl Law for Family {
             for (i, p) in design.columns[self.share_column()].iter().enumerate() {
                 jacobian[gamma * n + i] = -(p + epsilon).ln();
                 jacobian[(gamma + 1) * n + i] = -theta[gamma] * epsilon / (p + epsilon);
+            }
+        }
+    }
+
+    fn level(
+        &self,
+        theta: &[f64],
+        design: &Design,
+        scratch: &mut [f64],
+        log_prediction: &mut [f64],
+        out: &mut [f64],
+    ) {
+        match self.share {
+            ShareForm::Power => self.form.level(theta, design, scratch, out),
+            ShareForm::Offset => {
+                self.log_predict(theta, design, scratch, log_prediction);
+                out.copy_from_slice(log_prediction);
+                kernels::exp_all(out);
             }
         }
     }

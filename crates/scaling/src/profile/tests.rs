@@ -97,17 +97,47 @@ fn what_users_need_has_intervals_too() {
 
 #[test]
 fn an_end_that_the_data_leave_open_is_open() {
-    // Losses that hardly bend: the floor may as well be zero.
+    // Losses that bend a little: the floor may as well be zero, but not be much larger.
     let law = PowerLaw::with_floor("x");
-    let x: Vec<f64> = (0..12).map(|i| 10_f64.powf(0.1 * f64::from(i))).collect();
-    let y = noisy(x.iter().map(|x| 0.05 + 3. * x.powf(-0.1)).collect(), 0.003, 4);
+    let x: Vec<f64> = (0..24).map(|i| 10_f64.powf(0.1 * f64::from(i))).collect();
+    let y = noisy(x.iter().map(|x| 0.05 + 3. * x.powf(-0.3)).collect(), 0.02, 1);
     let runs = Observations::new("y", y).with_input("x", x);
     let config = FitConfig::new(Objective::NlsLog);
     let fitted = fit(&law, &runs, &config).unwrap();
     let floor = Quantity::parameter(&law, "E").unwrap();
-    match profile(&law, &runs, &config, &fitted, &floor, 0.95) {
-        Ok(profile) => assert!(profile.open_low && profile.interval.low == 0., "{profile:?}"),
-        Err(error) => assert!(error.to_string().contains("is not identified"), "{error}"),
+    let profile = profile(&law, &runs, &config, &fitted, &floor, 0.95).unwrap();
+    assert!(profile.open_low && profile.interval.low == 0., "{profile:?}");
+    assert!(!profile.open_high && profile.interval.contains(0.05), "{profile:?}");
+}
+
+#[test]
+fn a_better_optimum_on_the_way_is_warned_of() {
+    let (law, runs) = (Chinchilla::new(), runs(5));
+    let config = FitConfig::new(Objective::NlsLog);
+    let mut fitted = fit(&law, &runs, &config).unwrap();
+    let quantity = Quantity::parameter(&law, "alpha").unwrap();
+    let warnings =
+        |fitted: &Fit| profile(&law, &runs, &config, fitted, &quantity, 0.95).unwrap().warnings;
+    assert_eq!(warnings(&fitted), Vec::<String>::new());
+    // As if the search had ended on another, higher optimum.
+    fitted.objective_value *= 2.;
+    let found = warnings(&fitted);
+    assert!(found[0].contains("a better optimum was found"), "{found:?}");
+}
+
+#[test]
+fn exact_data_have_intervals_without_width() {
+    let law = PowerLaw::pure("x");
+    let x: Vec<f64> = (1..9).map(f64::from).collect();
+    let y = x.iter().map(|x| 5. * x.powf(-0.3)).collect();
+    let runs = Observations::new("y", y).with_input("x", x);
+    let quantity = Quantity::parameter(&law, "alpha").unwrap();
+    for objective in [Objective::NlsLog, Objective::Nls, Objective::HUBER, Objective::Lad] {
+        let config = FitConfig::new(objective);
+        let fitted = fit(&law, &runs, &config).unwrap();
+        let found = profile(&law, &runs, &config, &fitted, &quantity, 0.95).unwrap();
+        assert_eq!((found.interval.low, found.interval.high), (found.estimate, found.estimate));
+        assert!((found.estimate - 0.3).abs() < 1e-9);
     }
 }
 

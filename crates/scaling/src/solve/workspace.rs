@@ -33,6 +33,8 @@ pub(crate) struct Workspace {
     pub(super) trial: Vec<f64>,
     pub(super) vertex: Vertex,
     level_target: Vec<f64>,
+    /// Times that the law was evaluated at all points.
+    pub(crate) n_evaluations: usize,
 }
 
 impl From<&Vec<f64>> for Workspace {
@@ -80,13 +82,13 @@ impl Workspace {
 
     /// Residuals of `theta`, into `trial_residuals`.
     pub(crate) fn evaluate(&mut self, problem: &Problem) {
-        let law = problem.law;
-        law.log_predict(&self.theta, problem.design, &mut self.scratch, &mut self.log_prediction);
+        self.n_evaluations += 1;
+        let (scratch, log) = (&mut self.scratch, &mut self.log_prediction);
         if problem.objective.is_level() {
-            self.level.copy_from_slice(&self.log_prediction);
-            kernels::exp_all(&mut self.level);
+            problem.law.level(&self.theta, problem.design, scratch, log, &mut self.level);
             kernels::subtract(&self.level, &self.level_target, &mut self.trial_residuals);
         } else {
+            problem.law.log_predict(&self.theta, problem.design, scratch, log);
             kernels::subtract(&self.log_prediction, problem.log_target, &mut self.trial_residuals);
         }
     }
@@ -206,14 +208,12 @@ impl Workspace {
     fn squares(&mut self, problem: &Problem) {
         let n = problem.design.n_points;
         let p = self.theta.len();
+        let column = |j: usize| &self.jacobian[j * n..][..n];
+        self.full_gradient.fill(0.);
+        add_dots(&self.slope, p, column, &mut self.full_gradient);
         for i in 0..p {
-            let left = &self.jacobian[i * n..][..n];
-            self.full_gradient[i] = kernels::dot(left, &self.slope);
-            kernels::multiply(left, &self.curvature, &mut self.weighted);
-            for j in 0..=i {
-                self.full_hessian[i * p + j] +=
-                    kernels::dot(&self.weighted, &self.jacobian[j * n..][..n]);
-            }
+            kernels::multiply(column(i), &self.curvature, &mut self.weighted);
+            add_dots(&self.weighted, i + 1, column, &mut self.full_hessian[i * p..]);
         }
     }
 
@@ -315,5 +315,19 @@ impl Workspace {
         let mut lower = vec![0.; q * q];
         problem.map.reduce_matrix(&self.full_hessian, &mut lower);
         lower
+    }
+}
+
+/// Adds the dot products of `left` with the first `count` columns to `sums`.
+fn add_dots<'a>(left: &[f64], count: usize, column: impl Fn(usize) -> &'a [f64], sums: &mut [f64]) {
+    for first in (0..count).step_by(4) {
+        match count - first {
+            1 => sums[first] += kernels::dot(left, column(first)),
+            left_over => {
+                let four = [0, 1, 2, 3].map(|k| column(first + k.min(left_over - 1)));
+                let dots = kernels::dot4(left, four);
+                sums[first..count].iter_mut().zip(dots).for_each(|(sum, dot)| *sum += dot);
+            }
+        }
     }
 }

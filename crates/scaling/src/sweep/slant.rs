@@ -1,9 +1,10 @@
 //! How much steeper the valleys of a sweep are on one side, from all of its cells together.
 //!
 //! `loss = … + slant · ln³ lr` has the same slant wherever the logarithm is centred, so that one number can be fitted to
-//! all cells, each with a parabola of its own: a cell of seven runs cannot tell it, twenty cells can. It is left out where
-//! the points are too few; it is never left out because it is small, as an interval after such a choice covers less than
-//! it says.
+//! all cells, each with a parabola of its own: a cell of seven runs cannot tell it, twenty cells can. It is never left
+//! out because it is small, as an interval after such a choice covers less than it says.
+
+use serde::{Deserialize, Serialize};
 
 use super::{Sweep, SweepCell};
 use crate::distribution::{f_tail, normal_quantile, student_quantile};
@@ -11,7 +12,7 @@ use crate::linalg;
 use crate::parabola::{ParabolaConfig, Vertex, read, window};
 
 /// The third-order term that the valleys of a sweep share.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slant {
     /// Nats per cube of `ln lr`; positive where too large a learning rate costs more than too small a one.
     pub coefficient: f64,
@@ -20,21 +21,39 @@ pub struct Slant {
     /// Degrees of freedom of the latter.
     pub freedom: f64,
     /// The probability of a fifth-order term as large as that of the residuals, were there none: where it is small, the
-    /// valleys are no smooth curve with one slant. 1 where the points cannot tell.
-    pub p_smooth: f64,
+    /// valleys are no smooth curve with one slant. `None` where the points cannot tell.
+    pub p_smooth: Option<f64>,
 }
 
 /// Fewest degrees of freedom with which a slant is fitted.
-const MIN_FREEDOM: f64 = 5.;
+pub(super) const MIN_FREEDOM: f64 = 5.;
 
-/// Points of a cell that shows an optimum, and how many diverged.
-fn points(sweep: &Sweep, cell: &SweepCell, config: &ParabolaConfig) -> (Vec<(f64, f64)>, usize) {
-    let pick = |column: &[f64]| cell.runs.iter().map(|&i| column[i]).collect::<Vec<f64>>();
-    window(&pick(sweep.lr), &pick(sweep.loss), config)
+/// A cell that shows an optimum.
+#[derive(Clone, Debug)]
+pub(super) struct Valley {
+    /// Its index among the cells.
+    pub(super) cell: usize,
+    /// Where its parabola is lowest, `ln lr`.
+    pub(super) centre: f64,
+    /// Its points, `(ln lr, loss)`.
+    pub(super) points: Vec<(f64, f64)>,
+    /// Runs that diverged.
+    pub(super) n_diverged: usize,
 }
 
-/// A cell's cubes of `ln lr`, around their mean: the parabola through them, and what is left of them and of the losses
-/// once a parabola has been fitted to each.
+/// The cells that show an optimum, with the points that the window leaves.
+pub(super) fn valleys(sweep: &Sweep, cells: &[SweepCell], config: &ParabolaConfig) -> Vec<Valley> {
+    let valley = |(index, cell): (usize, &SweepCell)| {
+        let centre = cell.optimum.vertex()?.ln_x;
+        let pick = |column: &[f64]| cell.runs.iter().map(|&i| column[i]).collect::<Vec<f64>>();
+        let (points, n_diverged) = window(&pick(sweep.lr), &pick(sweep.loss), config);
+        Some(Valley { cell: index, centre, points, n_diverged })
+    };
+    cells.iter().enumerate().filter_map(valley).collect()
+}
+
+/// A valley's cubes of `ln lr`, around their mean: the parabola through them, and what is left of powers and losses once
+/// a parabola has been fitted to each.
 struct Beyond {
     centre: f64,
     parabola: Vec<f64>,
@@ -71,27 +90,49 @@ fn beyond_parabola(points: &[(f64, f64)]) -> Option<Beyond> {
     })
 }
 
-/// The slant of the valleys of those cells that show an optimum; `None` where they have too few points for it.
-pub fn slant(sweep: &Sweep, cells: &[SweepCell], config: &ParabolaConfig) -> Option<Slant> {
+/// One slant for all valleys and a parabola for each, by least squares.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joint {
+    pub(super) slant: Slant,
+    /// Squares that are left.
+    pub(super) residual: f64,
+    /// What the points say about the slant: the squares of the cubes that parabolas leave.
+    pub(super) size: f64,
+    pub(super) n_points: usize,
+    /// The largest loss, for what is rounding.
+    pub(super) largest: f64,
+}
+
+/// `None` where there are no degrees of freedom, or no cubes.
+pub(super) fn joint(valleys: &[Valley]) -> Option<Joint> {
     let (mut cubes, mut losses, mut freedom) = (vec![], vec![], -1.);
     let (mut fourths, mut fifths) = (vec![], vec![]);
-    for cell in cells.iter().filter(|cell| cell.optimum.vertex().is_some()) {
-        let (points, _) = points(sweep, cell, config);
-        let Some(beyond) = beyond_parabola(&points) else { continue };
-        freedom += points.len() as f64 - 3.;
+    for valley in valleys {
+        let Some(beyond) = beyond_parabola(&valley.points) else { continue };
+        freedom += valley.points.len() as f64 - 3.;
         cubes.extend(beyond.cubes);
         losses.extend(beyond.losses);
         fourths.extend(beyond.fourths);
         fifths.extend(beyond.fifths);
     }
     let size: f64 = cubes.iter().map(|x| x * x).sum();
-    if freedom < MIN_FREEDOM || size < 1e-9 {
+    if freedom < 1. || size < 1e-9 {
         return None;
     }
     let coefficient = cubes.iter().zip(&losses).map(|(x, y)| x * y).sum::<f64>() / size;
     let residual: f64 = cubes.iter().zip(&losses).map(|(x, y)| (y - coefficient * x).powi(2)).sum();
-    let p_smooth = p_of_last([&cubes, &fourths, &fifths], &losses, freedom - 2.).unwrap_or(1.);
-    Some(Slant { coefficient, se: (residual / freedom / size).sqrt(), freedom, p_smooth })
+    let p_smooth = p_of_last([&cubes, &fourths, &fifths], &losses, freedom - 2.);
+    let slant = Slant { coefficient, se: (residual / freedom / size).sqrt(), freedom, p_smooth };
+    let points = || valleys.iter().flat_map(|valley| &valley.points);
+    let largest = points().map(|point| point.1.abs()).fold(0., f64::max);
+    Some(Joint { slant, residual, size, n_points: points().count(), largest })
+}
+
+/// The slant of the valleys of those cells that show an optimum, from all points of the window; `None` where they have
+/// too few for it. [`super::read`] asks as well how far from the lowest point valleys have one.
+pub fn slant(sweep: &Sweep, cells: &[SweepCell], config: &ParabolaConfig) -> Option<Slant> {
+    let slant = joint(&valleys(sweep, cells, config))?.slant;
+    (slant.freedom >= MIN_FREEDOM).then_some(slant)
 }
 
 /// The F-test of the last of three columns; `None` where the losses cannot tell them apart.
@@ -107,15 +148,22 @@ fn p_of_last(columns: [&[f64]; 3], losses: &[f64], freedom: f64) -> Option<f64> 
 }
 
 impl Slant {
-    /// Reads the cells again with this slant, and notes how far they move with its error.
+    /// Reads the valleys with this slant, and notes how far their lowest points move with its error, which is taken
+    /// `widen` times.
     ///
-    /// The error is widened by what Student's quantile exceeds the normal one, as it is known from few points.
-    pub(super) fn take_out(self, sweep: &Sweep, cells: &mut [SweepCell], config: &ParabolaConfig) {
-        let wide = student_quantile(0.975, self.freedom) / normal_quantile(0.975);
-        for cell in cells.iter_mut().filter(|cell| cell.optimum.vertex().is_some()) {
-            let (points, n_diverged) = points(sweep, cell, config);
-            let optimum = read(&points, n_diverged, self.coefficient, config);
-            let rate = optimum.vertex().and_then(|vertex| rate(&points, vertex));
+    /// The error is widened further by what Student's quantile exceeds the normal one, as it is known from few points.
+    pub(super) fn take_out(
+        self,
+        widen: f64,
+        valleys: &[Valley],
+        cells: &mut [SweepCell],
+        config: &ParabolaConfig,
+    ) {
+        let wide = widen * student_quantile(0.975, self.freedom) / normal_quantile(0.975);
+        for valley in valleys {
+            let optimum = read(&valley.points, valley.n_diverged, self.coefficient, config);
+            let rate = optimum.vertex().and_then(|vertex| rate(&valley.points, vertex));
+            let cell = &mut cells[valley.cell];
             cell.slant_error = rate.map(|rate| wide * rate * self.se);
             cell.optimum = optimum;
         }

@@ -122,11 +122,13 @@ fn the_error_of_the_slant_moves_every_optimum_as_a_refit_does() {
     let [n, d, lr, loss] = &columns;
     let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
     let config = ParabolaConfig::default();
-    let found = slant(&sweep, &parabolas(&sweep, &config).unwrap(), &config).unwrap();
+    let plain = parabolas(&sweep, &config).unwrap();
+    let found = slant(&sweep, &plain, &config).unwrap();
+    let valleys = slant::valleys(&sweep, &plain, &config);
     let moved = |by: f64| {
-        let mut cells = parabolas(&sweep, &config).unwrap();
-        Slant { coefficient: found.coefficient + by, ..found }
-            .take_out(&sweep, &mut cells, &config);
+        let mut cells = plain.clone();
+        let moved = Slant { coefficient: found.coefficient + by, ..found };
+        moved.take_out(1., &valleys, &mut cells, &config);
         cells
     };
     let wide = crate::distribution::student_quantile(0.975, found.freedom) / 1.959_964;
@@ -166,8 +168,126 @@ fn a_shared_error_widens_intervals_and_not_the_scatter() {
 #[test]
 fn too_few_points_leave_parabolas_as_they_are() {
     let (columns, _) = slanted(0.);
-    let one: [Vec<f64>; 4] = columns.map(|column| column[..7].to_vec());
-    let cells = read(&one);
-    assert_eq!(cells.len(), 1);
-    assert!(cells[0].slant_error.is_none() && optima(&cells).unwrap().shared_error().is_none());
+    let check = |columns: [Vec<f64>; 4]| {
+        let [n, d, lr, loss] = &columns;
+        let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
+        let config = ParabolaConfig::default();
+        let found = super::read(&sweep, &config).unwrap();
+        assert_eq!(found.valleys, Valleys::Untested);
+        assert_eq!(found.cells, parabolas(&sweep, &config).unwrap());
+        assert!(optima(&found.cells).unwrap().shared_error().is_none());
+    };
+    check(columns.clone().map(|column| column[..7].to_vec()));
+    // Two cells have seven degrees of freedom, and four points each in the middle only one more than parabolas: a slant
+    // could be fitted, but nothing says whether it is the same further out.
+    let five = |column: Vec<f64>| [&column[1..6], &column[8..13]].concat();
+    check(columns.map(five));
+}
+
+/// As [`sweep`], with 9 learning rates a cell a factor of √2 apart around places that differ from cell to cell, errors
+/// that look normal, and valleys of a shape of one's own.
+fn shaped(noise: f64, valley: impl Fn(f64) -> f64) -> [Vec<f64>; 4] {
+    use rand::{Rng, SeedableRng};
+    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(11);
+    let mut columns = [const { vec![] }; 4];
+    for n in [1e8, 4e8, 1.6e9] {
+        for d in [1e9, 2e9, 4e9, 8e9, 1.6e10] {
+            let best = 1e-3 * (n / 1e8_f64).powf(-0.2) * (d / 1e9_f64).powf(-0.3);
+            let centre = best * rng.random_range(-0.17..0.17_f64).exp();
+            for i in -4..=4 {
+                let lr = centre * 2_f64.powf(0.5 * f64::from(i));
+                let error: f64 = (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.;
+                let loss = 2.5 + valley((lr / best).ln()) + noise * error;
+                let row = [n, d, lr, loss];
+                columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
+            }
+        }
+    }
+    columns
+}
+
+fn valleys_of(columns: &[Vec<f64>; 4]) -> Valleys {
+    let [n, d, lr, loss] = columns;
+    let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
+    super::read(&sweep, &ParabolaConfig::default()).unwrap().valleys
+}
+
+#[test]
+fn the_window_ends_where_the_valleys_do() {
+    let slant = 0.0018;
+    let cubic = |x: f64| 0.012 * x * x + slant * x.powi(3);
+    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, cubic))
+    else {
+        panic!("the valleys have one slant")
+    };
+    assert!(!is_narrowed && reach > 1.4, "{reach}");
+    assert!((found.coefficient - slant).abs() < 4. * found.se, "{found:?}");
+    assert!(found.p_smooth.is_some_and(|p| p > 0.01), "{found:?}");
+    // Beyond 1 the cubic term is gone, and the loss jumps by 0.0018.
+    let broken = |x: f64| 0.012 * x * x + if x.abs() < 1. { slant * x.powi(3) } else { 0. };
+    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, broken))
+    else {
+        panic!("the middles of the valleys have one slant")
+    };
+    assert!(is_narrowed && reach < 1.05, "{reach}");
+    assert!((found.coefficient - slant).abs() < 4. * found.se, "{found:?}");
+}
+
+#[test]
+fn valleys_without_a_common_shape_keep_their_parabolas() {
+    // Every other learning rate is worse than its neighbours, by more than the noise.
+    let teeth = |x: f64| 0.012 * x * x + 0.004 * (9. * x).sin();
+    let columns = shaped(1e-4, teeth);
+    let Valleys::Rough { reach } = valleys_of(&columns) else {
+        panic!("{:?}", valleys_of(&columns))
+    };
+    assert!(reach < 1.5, "{reach}");
+    let cells = read(&columns);
+    assert!(cells.iter().all(|cell| cell.slant_error.is_none()));
+}
+
+/// A sweep whose valleys have a cubic term that ends at 1.5 from the lowest point.
+fn golden() -> [Vec<f64>; 4] {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/scaling");
+    let table = crate::Table::read_csv(&folder.join("synth_lr_A.csv")).unwrap();
+    ["N", "D", "lr", "loss"].map(|name| table.numbers(name).unwrap())
+}
+
+/// The truth of `synth_lr_A`.
+fn golden_best(n: f64, d: f64) -> f64 {
+    1.55e-3 * (n / 1e9).powf(-0.23) * (d / 1e9).powf(-0.32)
+}
+
+#[test]
+fn optima_of_broken_valleys_are_not_further_off_than_parabolas() {
+    use crate::audit::{Target, predict_fitted};
+    use crate::units::{Params, Tokens};
+    let columns = golden();
+    let [n, d, lr, loss] = &columns;
+    let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
+    let config = ParabolaConfig::default();
+    let target = Target { n: Params(7e9), d: Tokens(1e12), batch: None };
+    let truth = golden_best(7e9, 1e12);
+    let read = |cells: Vec<SweepCell>| {
+        let off =
+            |cell: &SweepCell| Some((cell.optimum.vertex()?.x / golden_best(cell.n?, cell.d)).ln());
+        let off: Vec<f64> = cells.iter().filter_map(off).collect();
+        assert_eq!(off.len(), 25);
+        let optima = optima(&cells).unwrap();
+        let law = horizon_law(&optima, CountUnit::Billions).unwrap();
+        let fit = crate::fit(&law, &optima, &crate::FitConfig::new(crate::Objective::NlsLog));
+        let found = predict_fitted(&law, &fit.unwrap(), &target).unwrap();
+        let common = off.iter().sum::<f64>() / 25.;
+        let size = (off.iter().map(|off| off * off).sum::<f64>() / 25.).sqrt();
+        (common.abs(), size, (found.lr / truth).ln().abs(), found.interval.unwrap())
+    };
+    let plain = read(parabolas(&sweep, &config).unwrap());
+    let ours = read(cells(&sweep, &config).unwrap());
+    for (name, (common, single, target, _)) in [("as read", &ours), ("parabolas", &plain)] {
+        println!("{name}: common {common:.4}, single {single:.4}, at the target {target:.4}");
+    }
+    // What all cells are off by, and what a law makes of it; single optima scatter a little more, from fewer points.
+    assert!(ours.0 < 0.5 * plain.0 && ours.2 < plain.2, "{ours:?} {plain:?}");
+    assert!(ours.1 < 1.1 * plain.1, "{ours:?} {plain:?}");
+    assert!(ours.3.contains(truth) && !plain.3.contains(truth), "{ours:?} {plain:?} {truth}");
 }

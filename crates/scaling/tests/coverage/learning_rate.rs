@@ -11,7 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use crate::{Noise, Tally, is_slow, n_sets};
 
 /// What `sweep::cells` and `audit::predict_fitted` give.
-const OURS: &str = "slant taken out";
+const OURS: &str = "as read";
 
 const C: f64 = 1.55e-3;
 const ALPHA: f64 = 0.23;
@@ -49,6 +49,14 @@ struct Layout {
     /// Learning rates of a cell, a factor apart.
     rates: usize,
     factor: f64,
+}
+
+impl Layout {
+    /// What intervals hold at least where valleys break: 19 degrees of freedom, five cells of seven runs, do not always
+    /// tell that they do.
+    fn floor(self) -> f64 {
+        if self.sizes * self.horizons * self.rates < 40 { 0.7 } else { 0.87 }
+    }
 }
 
 fn best(n: f64, d: f64) -> f64 {
@@ -96,7 +104,7 @@ fn check(layout: Layout, valley: Valley) -> Option<String> {
         let near = ParabolaConfig { window: Window::Around(2), ..all };
         for (method, cells) in [
             (OURS, sweep::cells(&sweep, &all)),
-            ("slant taken out, 2 either side", sweep::cells(&sweep, &near)),
+            ("as read, 2 either side", sweep::cells(&sweep, &near)),
             ("parabolas", sweep::parabolas(&sweep, &all)),
             ("parabolas, 2 either side", sweep::parabolas(&sweep, &near)),
         ]
@@ -111,10 +119,7 @@ fn check(layout: Layout, valley: Valley) -> Option<String> {
         "LR*, {sizes} x {horizons} cells of {rates} rates a factor of {factor:.2} apart, {valley:?}"
     );
     match valley {
-        Valley::Broken => {
-            tally.print(&title);
-            None
-        }
+        Valley::Broken => tally.check_floor(&title, OURS, layout.floor()),
         _ => tally.check(&title, OURS, Noise::Normal),
     }
 }

@@ -31,6 +31,8 @@ pub(super) struct Turn {
     pub(super) jobs: f64,
     pub(super) seconds: f64,
     pub(super) objectives: Vec<f64>,
+    /// Of the draws that were checked from cold starts, those whose warm start had found the optimum, and all.
+    pub(super) checks: Option<(u64, u64)>,
 }
 
 impl Turn {
@@ -41,6 +43,10 @@ impl Turn {
             jobs: answer["jobs"].as_f64()?,
             seconds: answer["seconds"].as_f64()?,
             objectives: answer["objectives"].as_array()?.iter().map(number).collect(),
+            checks: answer["checked"]
+                .as_u64()
+                .zip(answer["improved"].as_u64())
+                .map(|(checked, improved)| (checked.saturating_sub(improved), checked)),
         })
     }
 }
@@ -66,6 +72,8 @@ pub(super) struct Entry {
     pub(super) objective: f64,
     /// Of every resample; empty for ours, which draws its own.
     pub(super) refits: Vec<f64>,
+    /// As [`Turn::checks`], of the last bootstrap.
+    pub(super) checks: Option<(u64, u64)>,
 }
 
 impl Runner {
@@ -160,6 +168,7 @@ impl Contest {
                     entry.bootstrap.add(&draws, draws_time, f64::from(DRAWS));
                 }
                 entry.refits = draws.objectives;
+                entry.checks = draws.checks;
             }
         }
         let (cold, _) = runners[0].turn(&format!("refit {objective} {rival_draws}"))?;

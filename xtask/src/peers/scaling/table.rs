@@ -18,14 +18,17 @@ pub(super) fn definitions(options: &Options) -> String {
         "Chinchilla's law, five parameters, on {N_POINTS} points; one thread a program. A fit
 searches from many starts. Of the 4,500 starts every 45th is made and its time
 scaled up; of a rival's {DRAWS} bootstrap refits {rival_draws} are made, and scaled up;
-ours are made in full. All have analytic derivatives and one warm start a draw.
+ours are made in full. All have analytic derivatives and one warm start a draw;
+ours also draws the points, and searches one draw in a hundred from cold starts
+to see whether the warm one missed its optimum, which rivals do not.
 Each program stays alive and is timed from outside, start-up and imports not
 counted: {rounds} rounds in turn, one more before them to warm up, every second round
 in the opposite order. Times are medians; processor time is user and system.
 Optimum: \"same\" if the objective is the lowest of all programs' within {SAME:.0e},
 relative; \"draws\" counts the resamples that a rival carries to the lowest
-objective found (a rival needs {:.0} % of them to count). Ratios are the rival's
-processor time over ours in the same round, the median and the range.",
+objective found (a rival needs {:.0} % of them to count); for ours, its checks that
+found nothing lower. Ratios are the rival's processor time over ours in the same
+round, the median and the range.",
         100. * MOST
     )
 }
@@ -71,9 +74,10 @@ fn row(contest: &Contest, entry: &Entry) -> String {
         true => "same".to_owned(),
         false => format!("+{:.0e}", entry.objective / contest.optimum() - 1.),
     };
-    let reached = match entry.refits.len() {
-        0 => String::new(),
-        all => format!("{}/{all}", contest.n_reached(entry)),
+    let reached = match (entry.checks, entry.refits.len()) {
+        (Some((held, all)), _) => format!("{held}/{all}"),
+        (None, 0) => String::new(),
+        (None, all) => format!("{}/{all}", contest.n_reached(entry)),
     };
     let line = format!(
         "  {:<20} {fit:>10} {fit_wall:>9} {draws:>10} {draws_wall:>9}  {optimum:<8} {reached}",

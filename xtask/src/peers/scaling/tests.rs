@@ -11,7 +11,9 @@ use crate::tidy::root;
 fn a_turn_has_jobs_a_time_and_objectives() {
     let turn = Turn::parse(&json!({"jobs": 2, "seconds": 0.5, "objectives": [0.1, null]})).unwrap();
     assert_eq!((turn.jobs, turn.seconds), (2., 0.5));
-    assert_eq!(turn.objectives, [0.1, f64::INFINITY]);
+    assert_eq!((turn.objectives, turn.checks), (vec![0.1, f64::INFINITY], None));
+    let checked = json!({"jobs": 2, "seconds": 1., "objectives": [], "checked": 40, "improved": 1});
+    assert_eq!(Turn::parse(&checked).unwrap().checks, Some((39, 40)));
     for lacking in ["jobs", "seconds", "objectives"] {
         let mut said = json!({"jobs": 2, "seconds": 0.5, "objectives": []});
         said.as_object_mut().unwrap().remove(lacking);
@@ -35,7 +37,8 @@ fn resamples_are_points_and_differ() {
 fn entry(name: &'static str, processor: f64, objective: f64, refits: &[f64]) -> Entry {
     let times = Times { processor: vec![processor; 3], wall: vec![processor; 3] };
     let (fit, bootstrap) = (times.clone(), times);
-    Entry { name, fit, bootstrap, objective, refits: refits.to_vec() }
+    let checks = (name == "forerun").then_some((39, 40));
+    Entry { name, fit, bootstrap, objective, refits: refits.to_vec(), checks }
 }
 
 fn contest() -> Contest {
@@ -77,7 +80,9 @@ fn what_is_printed_has_80_columns() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     assert!(
-        text.contains("forerun                    2.00      2.00      0.002     0.002  same\n"),
+        text.contains(
+            "forerun                    2.00      2.00      0.002     0.002  same     39/40\n"
+        ),
         "{text}"
     );
     assert!(text.contains("+1e-1    1/2\n"), "{text}");

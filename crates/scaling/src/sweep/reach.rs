@@ -1,0 +1,147 @@
+//! How far from its lowest point a valley is one curve with one slant.
+//!
+//! Points within a reach of each cell's parabola optimum, the same reach for all cells, are fitted by one slant and a
+//! parabola a cell. From wide to narrow, a reach is good if narrower ones agree with it: what it adds to their points is
+//! scattered as they are (Chow 1960, the F-test of further observations), and its slant is theirs (Hausman 1978: the
+//! variance of the difference is the difference of the variances). Both at 5 %.
+//!
+//! Two things make up for the choice being made by the same points, both found by simulation
+//! (`docs/decisions/0005-scaling-intervals.md`). Where wider windows were refused, one two steps narrower than the first
+//! good one is used, as what is wrong with the latter may be just below what the tests can see; and the slant's error is
+//! taken [`WIDEN`] times there.
+
+use super::slant::{Joint, MIN_FREEDOM, Valley, joint};
+use crate::distribution::f_tail;
+
+/// One window is this many times as wide as the one before.
+const STEP: f64 = 0.88;
+
+/// A window is compared with those so many steps narrower: with two thirds and half of its reach.
+const COMPARED: [usize; 2] = [3, 5];
+
+/// Steps to go on from the first good window, where wider ones were refused.
+const FURTHER: usize = 2;
+
+/// Level of the tests.
+const LEVEL: f64 = 0.05;
+
+/// Degrees of freedom that a narrower window needs to be compared with.
+const MIN_INNER: f64 = 2.;
+
+/// Learning rates that a valley keeps.
+const MIN_POINTS: usize = 3;
+
+/// By how much the slant's error is widened where the window was chosen.
+pub(super) const WIDEN: f64 = 1.25;
+
+/// Windows are narrowed so often at most: to a hundredth of the widest.
+const MAX_WINDOWS: usize = 36;
+
+/// Points within a reach, and what they say.
+#[derive(Clone, Debug)]
+pub(super) struct Reach {
+    /// In `ln lr`, either side.
+    pub(super) reach: f64,
+    pub(super) valleys: Vec<Valley>,
+    pub(super) joint: Joint,
+}
+
+/// What the points say about the shape of valleys.
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    /// Within this reach they have one slant.
+    OneSlant {
+        within: Reach,
+        /// Whether wider windows were refused.
+        is_narrowed: bool,
+    },
+    /// No window agrees with narrower ones; this is the narrowest.
+    Rough(Reach),
+    /// There are too few points to compare windows.
+    Untested,
+}
+
+/// Looks for the widest window that narrower ones agree with.
+pub(super) fn shape(valleys: &[Valley]) -> Shape {
+    let mut windows = windows(valleys);
+    let n_fitted = windows.iter().take_while(|w| w.joint.slant.freedom >= MIN_FREEDOM).count();
+    let mut is_tested = false;
+    for outer in 0..n_fitted {
+        match agrees(&windows, outer) {
+            Some(true) => {
+                let further = (outer + FURTHER).min(n_fitted - 1);
+                let used = if outer == 0 { 0 } else { further };
+                return Shape::OneSlant {
+                    within: windows.swap_remove(used),
+                    is_narrowed: used > 0,
+                };
+            }
+            found => is_tested |= found.is_some(),
+        }
+    }
+    match is_tested {
+        true => Shape::Rough(windows.swap_remove(n_fitted - 1)),
+        false => Shape::Untested,
+    }
+}
+
+/// From all points to the fewest that can be fitted.
+fn windows(valleys: &[Valley]) -> Vec<Reach> {
+    let distance = |valley: &Valley| {
+        valley.points.iter().map(|point| (point.0 - valley.centre).abs()).fold(0., f64::max)
+    };
+    let widest = valleys.iter().map(distance).fold(0., f64::max);
+    let mut found = vec![];
+    for k in 0..MAX_WINDOWS {
+        let reach = widest * STEP.powi(k as i32);
+        let valleys: Vec<Valley> = valleys.iter().map(|valley| within(valley, reach)).collect();
+        match joint(&valleys) {
+            Some(joint) if joint.slant.freedom >= MIN_INNER => {
+                found.push(Reach { reach, valleys, joint });
+            }
+            _ => break,
+        }
+    }
+    found
+}
+
+/// The points within a reach of the centre, or those at the [`MIN_POINTS`] nearest learning rates, which say nothing about
+/// a slant but show an optimum.
+fn within(valley: &Valley, reach: f64) -> Valley {
+    let distance = |point: &(f64, f64)| (point.0 - valley.centre).abs();
+    let mut rates: Vec<f64> = valley.points.iter().map(|point| point.0).collect();
+    rates.sort_by(f64::total_cmp);
+    rates.dedup_by(|a, b| (*a - *b).abs() < 1e-12);
+    let mut nearest: Vec<f64> = rates.iter().map(|rate| (rate - valley.centre).abs()).collect();
+    nearest.sort_by(f64::total_cmp);
+    let least = nearest.get(MIN_POINTS - 1).copied().unwrap_or(f64::INFINITY);
+    // The outermost point is on the edge of the widest window.
+    let limit = reach.max(least) * (1. + 1e-9);
+    let points = valley.points.iter().filter(|point| distance(point) <= limit).copied().collect();
+    Valley { points, ..valley.clone() }
+}
+
+/// Whether narrower windows agree with this one; `None` if there is none with fewer points.
+fn agrees(windows: &[Reach], outer: usize) -> Option<bool> {
+    let last = windows.len() - 1;
+    let compared = COMPARED.map(|steps| (outer + steps).min(last));
+    let fewer = |inner: &usize| windows[*inner].joint.n_points < windows[outer].joint.n_points;
+    let verdicts = compared.iter().filter(|inner| fewer(inner));
+    verdicts
+        .map(|&inner| is_one(&windows[outer].joint, &windows[inner].joint))
+        .reduce(|a, b| a && b)
+}
+
+/// Both tests, of a window and one within it.
+fn is_one(outer: &Joint, inner: &Joint) -> bool {
+    let freedom = inner.slant.freedom;
+    // Exact data leave rounding, whose scatter means nothing.
+    let rounding = (1e-13 * inner.largest).powi(2);
+    let variance = (inner.residual / freedom).max(rounding);
+    let further = outer.slant.freedom - freedom;
+    let scatter = (outer.residual - inner.residual) / further / variance;
+    let difference = outer.slant.coefficient - inner.slant.coefficient;
+    let more = (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE);
+    let slants = difference.powi(2) / (variance * more);
+    f_tail(scatter, further, freedom) >= LEVEL && f_tail(slants, 1., freedom) >= LEVEL
+}
