@@ -3,7 +3,7 @@
 //!
 //! `RUN_SLOW=1` raises the number of mutations from some thousands to 100,000 of each kind.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
