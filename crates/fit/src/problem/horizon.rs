@@ -101,7 +101,7 @@ fn diverged(cells: &[&SweepCell]) -> Option<String> {
     match cells.iter().map(of).sum::<usize>() {
         0 => None,
         n => Some(format!(
-            "{n} {} of them diverged (no loss, or one far above the lowest of its cell) and {} left out",
+            "{n} {} of these cells diverged (no loss, or one far above the lowest of its cell) and {} left out",
             if n == 1 { "run" } else { "runs" },
             if n == 1 { "is" } else { "are" }
         )),

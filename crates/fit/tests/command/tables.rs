@@ -301,7 +301,7 @@ fn a_name_with_spaces_is_one_with_underscores() {
         fit_text("runs.csv", format!("Tokens,Peak LR,Val-Loss\n{rows}"), &["--law", "lr-horizon"])
             .unwrap();
     close(estimate(&json, "params/beta"), 0.3, 1e-3);
-    assert!(text.contains("1 run of them diverged"), "{text}");
+    assert!(text.contains("1 run of these cells diverged"), "{text}");
     // Recommendations of a sweep of one size that nobody told.
     let (_folder, path) =
         crate::support::folder_with("runs.csv", format!("tokens,lr,loss\n{rows}"));

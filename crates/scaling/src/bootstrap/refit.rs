@@ -57,7 +57,7 @@ impl<'a> Refit<'a> {
             self.n_too_few += 1;
             return None;
         }
-        let warm = self.from_warm_starts(problem);
+        let warm = self.run_warm(problem);
         let mut objective = warm;
         if is_checked || !warm.is_finite() {
             let found = search(problem, &mut self.ws, &[]);
@@ -81,7 +81,7 @@ impl<'a> Refit<'a> {
     }
 
     /// The lowest objective that warm starts lead to, infinite if none converges.
-    fn from_warm_starts(&mut self, problem: &Problem) -> f64 {
+    fn run_warm(&mut self, problem: &Problem) -> f64 {
         let mut objective = f64::INFINITY;
         for start in 0..self.warm.len() {
             self.ws.free.clone_from(&self.warm[start]);
