@@ -5,9 +5,8 @@
 //! rounded to 8 bits, each [group](WeightFormat) of it with a scale of its own, as llama.cpp does
 //! (<https://github.com/ggml-org/llama.cpp>, `Q8_1`). A prompt goes the same way, eight rows at a time.
 //!
-//! Rounding the activations moves a product by some 0.3 % of the root of the sum of the squares of its terms, a tenth of what
-//! rounding the weights to 4 bits does. Where that is too much, [`PackedMatrix::dequantize`] gives the weights
-//! themselves.
+//! Rounding the activations moves a product too, by far less than rounding the weights to 4 bits does. Where that is
+//! too much, [`PackedMatrix::dequantize`] gives the weights themselves.
 
 mod activations;
 #[cfg(target_arch = "x86_64")]
