@@ -174,7 +174,7 @@ fn repeated(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
         let d = Estimate {
             estimate: tokens(n.estimate),
             se: n.se.map(|se| se / n.estimate * tokens(n.estimate)),
-            ci95: n.ci95.map(|[low, high]| [tokens(high), tokens(low)]),
+            ci95: n.ci95.map(|ends| tokens_between(flops.0, ends)),
             problem: n.problem.clone(),
         };
         output.derived.push(size.name(), n);
@@ -182,6 +182,11 @@ fn repeated(solved: &Solved, budgets: &[Flops], output: &mut FitOutput) {
         let loss = allocation::optimal_loss(law, flops, &others);
         output.derived.push(loss.name(), solved.estimate(&loss));
     }
+}
+
+/// The tokens that a budget leaves to sizes between two ends. An open end of the size is the other, open, end of the tokens.
+fn tokens_between(flops: f64, [low, high]: [f64; 2]) -> [f64; 2] {
+    [high, low].map(|n| if n.is_finite() { flops / 6. / n } else { -n })
 }
 
 /// Horizons at which the best learning rate is shown, times the longest of the table.
@@ -260,3 +265,6 @@ fn prediction(solved: &Solved, inputs: &[(String, f64)]) -> Result<Prediction> {
     let value = solved.estimate(&quantity);
     Ok(Prediction { part: solved.part.name.clone(), inputs: used, value })
 }
+
+#[cfg(test)]
+mod tests;
