@@ -13,6 +13,9 @@ pub enum Error {
     /// A field of a config, a shape, a tensor of a file, or libtorch itself.
     #[error(transparent)]
     Tensors(#[from] forerun_tensors::Error),
+    /// A GGUF file.
+    #[error(transparent)]
+    Tokens(#[from] forerun_tokens::Error),
     /// A file or folder could not be read or written.
     #[error("cannot access `{path}`: {source}")]
     Io {

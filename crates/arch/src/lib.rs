@@ -50,6 +50,7 @@ mod error;
 mod fused;
 mod gains;
 mod generate;
+mod gguf;
 mod hf;
 mod init;
 mod layout;

@@ -1,0 +1,278 @@
+//! Checkpoints in one GGUF file, as llama.cpp keeps them: the architectures `llama` and `phi3`.
+//!
+//! The weights are made plain floats as they are read. llama.cpp turns neighbouring channels of `llama` together where Hugging Face's
+//! checkpoints pair the halves of a head, and its converter has reordered the rows of queries and keys for that: here they are put
+//! back. Not so those of `phi3`.
+
+use std::collections::BTreeSet;
+
+use forerun_tensors::Error as TensorError;
+use forerun_tokens::gguf::Gguf;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::lm::{CausalLm, LmConfig, LmFamily, LmRope, RopeScaling, Source};
+
+const EMBEDDING: &str = "token_embd.weight";
+const HEAD: &str = "output.weight";
+/// Divisors of Llama 3's frequencies.
+const FACTORS: &str = "rope_freqs.weight";
+const LONG_FACTORS: &str = "rope_factors_long.weight";
+const SHORT_FACTORS: &str = "rope_factors_short.weight";
+
+impl CausalLm {
+    /// Loads the model in `file`, its weights as f32, bf16 or f16.
+    ///
+    /// # Errors
+    /// [`Error::Tokens`] and [`Error::Checkpoint`] name the file and what in it is unknown, missing or makes no sense;
+    /// [`Error::Tensors`] names the tensor that is missing, unexpected or of another shape.
+    pub fn from_gguf(file: &Gguf, kind: Kind, device: Device) -> Result<Self> {
+        let config = Metadata::new(file)?.config()?;
+        let mut source = Tensors { file, config: config.clone(), left: names(file) };
+        let model = Self::build(config, &mut source, Some(kind), device)?;
+        match source.left.first() {
+            None => Ok(model),
+            Some(extra) => {
+                Err(tensor(file, extra, "is unexpected: the model has no tensor of that name"))
+            }
+        }
+    }
+}
+
+impl LmConfig {
+    /// What the model in `file` is made of.
+    ///
+    /// # Errors
+    /// As [`CausalLm::from_gguf`].
+    pub fn from_gguf(file: &Gguf) -> Result<Self> {
+        let config = Metadata::new(file)?.config()?;
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+/// All tensors but those that are hyperparameters.
+fn names(file: &Gguf) -> BTreeSet<String> {
+    let names = file.tensors().iter().map(|tensor| tensor.name.clone());
+    names.filter(|name| ![FACTORS, LONG_FACTORS, SHORT_FACTORS].contains(&name.as_str())).collect()
+}
+
+fn refused(file: &Gguf, reason: impl Into<String>) -> Error {
+    Error::Checkpoint { path: file.name().into(), reason: reason.into() }
+}
+
+fn tensor(file: &Gguf, name: &str, reason: impl Into<String>) -> Error {
+    let (path, name) = (file.name().into(), name.to_owned());
+    TensorError::Tensor { path, name, reason: reason.into() }.into()
+}
+
+/// The hyperparameters, whose names begin with the architecture.
+struct Metadata<'a> {
+    file: &'a Gguf,
+    architecture: &'a str,
+    family: LmFamily,
+}
+
+impl<'a> Metadata<'a> {
+    fn new(file: &'a Gguf) -> Result<Self> {
+        const KEY: &str = "general.architecture";
+        let architecture = file.string(KEY)?.ok_or_else(|| file.missing(KEY))?;
+        let family = match architecture {
+            "llama" => LmFamily::Llama,
+            "phi3" => LmFamily::Phi3,
+            other => {
+                let reason = format!("`{KEY}`: `{other}` is not one of llama, phi3");
+                return Err(refused(file, reason));
+            }
+        };
+        Ok(Self { file, architecture, family })
+    }
+
+    fn config(&self) -> Result<LmConfig> {
+        let (d_model, n_heads) =
+            (self.need("embedding_length")?, self.need("attention.head_count")?);
+        if d_model <= 0 || n_heads <= 0 || d_model % n_heads != 0 {
+            let reason = format!(
+                "`{0}.embedding_length` must be a positive multiple of `{0}.attention.head_count` = {n_heads}, got {d_model}",
+                self.architecture
+            );
+            return Err(refused(self.file, reason));
+        }
+        let head_dim = d_model / n_heads;
+        if let Some(got) = self.count("attention.key_length")?.filter(|&got| got != head_dim) {
+            let name = format!("{}.attention.key_length", self.architecture);
+            return Err(refused(self.file, format!("`{name}` must be {head_dim}, got {got}")));
+        }
+        let token = |name: &str| -> Result<Option<i64>> {
+            let id = self.file.unsigned(&format!("tokenizer.ggml.{name}_token_id"))?;
+            Ok(id.and_then(|id| i64::try_from(id).ok()))
+        };
+        let max_seq_len = self.need("context_length")?;
+        let eos: Vec<i64> =
+            [token("eos")?, token("eot")?].into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+        // Older files of Phi-3 do not state a window.
+        let window = self.count("attention.sliding_window")?.filter(|&window| window > 0);
+        Ok(LmConfig {
+            family: self.family,
+            vocab_size: self.rows(EMBEDDING)?,
+            d_model,
+            n_layers: self.need("block_count")?,
+            n_heads,
+            n_kv_heads: self.count("attention.head_count_kv")?.unwrap_or(n_heads),
+            head_dim,
+            d_ff: self.need("feed_forward_length")?,
+            norm_eps: self.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5),
+            rope: self.rope(head_dim, max_seq_len)?,
+            sliding_window: window.filter(|_| self.family == LmFamily::Phi3),
+            max_seq_len,
+            tie_embeddings: self.file.tensor(HEAD).is_none(),
+            attention_bias: self.file.tensor("blk.0.attn_q.bias").is_some(),
+            mlp_bias: self.file.tensor("blk.0.ffn_down.bias").is_some(),
+            bos_token: token("bos")?,
+            eos_tokens: eos,
+            pad_token: token("padding")?,
+            phi3_small: None,
+        })
+    }
+
+    fn rope(&self, head_dim: i64, max_seq_len: i64) -> Result<LmRope> {
+        let theta = self.number("rope.freq_base")?.unwrap_or(10_000.0);
+        let rotary_dim = self.count("rope.dimension_count")?.unwrap_or(head_dim);
+        let scaling = if self.file.tensor(LONG_FACTORS).is_some() {
+            self.long_rope(max_seq_len)?
+        } else if self.file.tensor(FACTORS).is_some() {
+            RopeScaling::Divided { factors: self.factors(FACTORS)? }
+        } else {
+            self.plain_scaling()?
+        };
+        Ok(LmRope { theta, rotary_dim, scaling })
+    }
+
+    fn plain_scaling(&self) -> Result<RopeScaling> {
+        let key = self.key("rope.scaling.type");
+        match self.file.string(&key)? {
+            None | Some("none") => Ok(RopeScaling::None),
+            Some("linear") => {
+                let factor = self.number("rope.scaling.factor")?;
+                let missing = || self.file.missing(&self.key("rope.scaling.factor"));
+                Ok(RopeScaling::Linear { factor: factor.ok_or_else(missing)? })
+            }
+            Some(other) => {
+                Err(refused(self.file, format!("`{key}`: `{other}` is not one of none, linear")))
+            }
+        }
+    }
+
+    fn long_rope(&self, max_seq_len: i64) -> Result<RopeScaling> {
+        let original = self.count("rope.scaling.original_context_length")?.unwrap_or(max_seq_len);
+        let factor = max_seq_len as f64 / original as f64;
+        let grown = (1.0 + factor.ln() / (original as f64).ln()).sqrt();
+        let computed = if factor <= 1.0 { 1.0 } else { grown };
+        let scale = self.number("rope.scaling.attn_factor")?.unwrap_or(computed);
+        Ok(RopeScaling::LongRope {
+            short_factors: self.factors(SHORT_FACTORS)?,
+            long_factors: self.factors(LONG_FACTORS)?,
+            original_max_seq_len: original,
+            scales: [scale, scale],
+        })
+    }
+
+    fn factors(&self, name: &str) -> Result<Vec<f64>> {
+        Ok(self.file.dequantize(name)?.into_iter().map(f64::from).collect())
+    }
+
+    /// The first size of a tensor.
+    fn rows(&self, name: &str) -> Result<i64> {
+        let info = self.file.tensor(name);
+        let info = info.ok_or_else(|| tensor(self.file, name, "is missing"))?;
+        Ok(info.shape.first().map_or(0, |&rows| rows as i64))
+    }
+
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture)
+    }
+
+    fn count(&self, name: &str) -> Result<Option<i64>> {
+        let found = self.file.unsigned(&self.key(name))?;
+        Ok(found.map(|count| i64::try_from(count).unwrap_or(i64::MAX)))
+    }
+
+    fn need(&self, name: &str) -> Result<i64> {
+        let missing = || self.file.missing(&self.key(name));
+        Ok(self.count(name)?.ok_or_else(missing)?)
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        Ok(self.file.float(&self.key(name))?)
+    }
+}
+
+/// The tensors under the names of a Hugging Face checkpoint.
+struct Tensors<'a> {
+    file: &'a Gguf,
+    config: LmConfig,
+    left: BTreeSet<String>,
+}
+
+impl Source for Tensors<'_> {
+    fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let own = own_name(name);
+        if !self.left.remove(&own) {
+            return Err(tensor(self.file, &own, "is missing"));
+        }
+        let got: Vec<i64> = match self.file.tensor(&own) {
+            Some(info) => info.shape.iter().map(|&size| size as i64).collect(),
+            None => Vec::new(),
+        };
+        if got != shape {
+            let reason = format!("has shape {got:?}, the metadata's is {shape:?}");
+            return Err(tensor(self.file, &own, reason));
+        }
+        let values = Tensor::f_from_slice(&self.file.dequantize(&own)?)?.f_view(shape)?;
+        let heads = match own.rsplit('.').nth(1) {
+            Some("attn_q") => self.config.n_heads,
+            Some("attn_k") => self.config.n_kv_heads,
+            _ => return Ok(values),
+        };
+        Ok(halves_apart(&values, heads)?)
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        self.left.contains(&own_name(name))
+    }
+
+    fn refuse(&self, name: &str, reason: &str) -> Error {
+        tensor(self.file, &own_name(name), reason)
+    }
+}
+
+/// Rows of heads, in which neighbours are a pair, so ordered that row i is paired with i + half a head.
+fn halves_apart(rows: &Tensor, n_heads: i64) -> forerun_tensors::Result<Tensor> {
+    let pairs = rows.f_unflatten(0, [n_heads, -1, 2])?; // [heads, head_dim / 2, 2, ..]
+    Ok(pairs.f_transpose(1, 2)?.f_flatten(0, 2)?.f_contiguous()?)
+}
+
+/// What llama.cpp calls a tensor.
+fn own_name(name: &str) -> String {
+    const NAMES: [(&str, &str); 15] = [
+        ("model.embed_tokens.", "token_embd."),
+        ("model.norm.", "output_norm."),
+        ("lm_head.", "output."),
+        ("model.layers.", "blk."),
+        (".input_layernorm.", ".attn_norm."),
+        (".post_attention_layernorm.", ".ffn_norm."),
+        (".self_attn.q_proj.", ".attn_q."),
+        (".self_attn.k_proj.", ".attn_k."),
+        (".self_attn.v_proj.", ".attn_v."),
+        (".self_attn.qkv_proj.", ".attn_qkv."),
+        (".self_attn.o_proj.", ".attn_output."),
+        (".mlp.gate_up_proj.", ".ffn_up."),
+        (".mlp.gate_proj.", ".ffn_gate."),
+        (".mlp.up_proj.", ".ffn_up."),
+        (".mlp.down_proj.", ".ffn_down."),
+    ];
+    NAMES.iter().fold(name.to_owned(), |name, (from, to)| name.replacen(from, to, 1))
+}
+
+#[cfg(test)]
+mod tests;
