@@ -14,6 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Tensors(#[from] forerun_tensors::Error),
     /// A GGUF file.
+    #[cfg(feature = "gguf")]
     #[error(transparent)]
     Tokens(#[from] forerun_tokens::Error),
     /// A file or folder could not be read or written.

@@ -108,8 +108,12 @@ impl<'a> Metadata<'a> {
             Ok(id.and_then(|id| i64::try_from(id).ok()))
         };
         let max_seq_len = self.need("context_length")?;
-        let eos: Vec<i64> =
-            [token("eos")?, token("eot")?].into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+        let eos: Vec<i64> = [token("eos")?, token("eot")?]
+            .into_iter()
+            .flatten()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
         // Older files of Phi-3 do not state a window.
         let window = self.count("attention.sliding_window")?.filter(|&window| window > 0);
         Ok(LmConfig {

@@ -50,6 +50,7 @@ mod error;
 mod fused;
 mod gains;
 mod generate;
+#[cfg(feature = "gguf")]
 mod gguf;
 mod hf;
 mod init;

@@ -1,3 +1,5 @@
+mod smollm2;
+
 use forerun_tokens::gguf::{GgmlType, Writer};
 
 use super::*;
@@ -43,7 +45,12 @@ fn written(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Gguf {
     {
         let pairs = [short_factors.len()];
         for (tensor, list) in [(SHORT_FACTORS, short_factors), (LONG_FACTORS, long_factors)] {
-            writer.tensor(tensor, &pairs, GgmlType::F32, bytes(&Tensor::from_slice(list).to_kind(Kind::Float)));
+            writer.tensor(
+                tensor,
+                &pairs,
+                GgmlType::F32,
+                bytes(&Tensor::from_slice(list).to_kind(Kind::Float)),
+            );
         }
         let original = *original_max_seq_len as u32;
         writer.unsigned(&format!("{name}.rope.scaling.original_context_length"), original);
@@ -101,7 +108,8 @@ fn what_is_wrong_is_named() {
     let said = message(|writer| {
         writer.tensor("blk.9.odd", &[1], GgmlType::F32, vec![0; 4]);
     });
-    let want = "`model.gguf`: tensor `blk.9.odd` is unexpected: the model has no tensor of that name";
+    let want =
+        "`model.gguf`: tensor `blk.9.odd` is unexpected: the model has no tensor of that name";
     assert_eq!(said, want);
     let said = message(|writer| {
         writer.string("llama.rope.scaling.type", "yarn");
