@@ -304,7 +304,7 @@ impl Parts<'_> {
 
     fn linear(&self, name: &str) -> Result<Linear> {
         let bias = self.optional(&format!("{name}.bias"));
-        Ok(Linear::new(self.get(&format!("{name}.weight"))?, bias))
+        Ok(Linear { weight: self.get(&format!("{name}.weight"))?, bias })
     }
 
     fn norm(&self, name: &str) -> Result<Norm> {

@@ -45,9 +45,7 @@ impl LmConfig {
     /// # Errors
     /// As [`CausalLm::from_gguf`].
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
-        let config = Metadata::new(file)?.config()?;
-        config.validate()?;
-        Ok(config)
+        Metadata::new(file)?.config()
     }
 }
 
@@ -89,20 +87,19 @@ impl<'a> Metadata<'a> {
     }
 
     fn config(&self) -> Result<LmConfig> {
+        let config = self.described()?;
+        match config.validate() {
+            Err(TensorError::Config { field, want, got }) => {
+                Err(refused(self.file, format!("`{field}` must be {want}, got {got}")))
+            }
+            other => Ok(other.map(|()| config)?),
+        }
+    }
+
+    fn described(&self) -> Result<LmConfig> {
         let (d_model, n_heads) =
             (self.need("embedding_length")?, self.need("attention.head_count")?);
-        if d_model <= 0 || n_heads <= 0 || d_model % n_heads != 0 {
-            let reason = format!(
-                "`{0}.embedding_length` must be a positive multiple of `{0}.attention.head_count` = {n_heads}, got {d_model}",
-                self.architecture
-            );
-            return Err(refused(self.file, reason));
-        }
-        let head_dim = d_model / n_heads;
-        if let Some(got) = self.count("attention.key_length")?.filter(|&got| got != head_dim) {
-            let name = format!("{}.attention.key_length", self.architecture);
-            return Err(refused(self.file, format!("`{name}` must be {head_dim}, got {got}")));
-        }
+        let head_dim = self.head_dim(d_model, n_heads)?;
         let token = |name: &str| -> Result<Option<i64>> {
             let id = self.file.unsigned(&format!("tokenizer.ggml.{name}_token_id"))?;
             Ok(id.and_then(|id| i64::try_from(id).ok()))
@@ -117,7 +114,7 @@ impl<'a> Metadata<'a> {
         // Older files of Phi-3 do not state a window.
         let window = self.count("attention.sliding_window")?.filter(|&window| window > 0);
         Ok(LmConfig {
-            family: self.family,
+            family: self.family.clone(),
             vocab_size: self.rows(EMBEDDING)?,
             d_model,
             n_layers: self.need("block_count")?,
@@ -135,8 +132,24 @@ impl<'a> Metadata<'a> {
             bos_token: token("bos")?,
             eos_tokens: eos,
             pad_token: token("padding")?,
-            phi3_small: None,
         })
+    }
+
+    /// What is given, or else the width of the stream divided among the heads.
+    fn head_dim(&self, d_model: i64, n_heads: i64) -> Result<i64> {
+        if let Some(given) = self.count("attention.key_length")? {
+            if let Some(got) = self.count("attention.value_length")?.filter(|&got| got != given) {
+                let field = self.key("attention.value_length");
+                return Err(refused(self.file, format!("`{field}` must be {given}, got {got}")));
+            }
+            return Ok(given);
+        }
+        if d_model <= 0 || n_heads <= 0 || d_model % n_heads != 0 {
+            let (width, heads) = (self.key("embedding_length"), self.key("attention.head_count"));
+            let want = format!("a positive multiple of `{heads}` = {n_heads}");
+            return Err(refused(self.file, format!("`{width}` must be {want}, got {d_model}")));
+        }
+        Ok(d_model / n_heads)
     }
 
     fn rope(&self, head_dim: i64, max_seq_len: i64) -> Result<LmRope> {
@@ -169,9 +182,7 @@ impl<'a> Metadata<'a> {
 
     fn long_rope(&self, max_seq_len: i64) -> Result<RopeScaling> {
         let original = self.count("rope.scaling.original_context_length")?.unwrap_or(max_seq_len);
-        let factor = max_seq_len as f64 / original as f64;
-        let grown = (1.0 + factor.ln() / (original as f64).ln()).sqrt();
-        let computed = if factor <= 1.0 { 1.0 } else { grown };
+        let computed = RopeScaling::long_rope_scale(max_seq_len as f64 / original as f64, original);
         let scale = self.number("rope.scaling.attn_factor")?.unwrap_or(computed);
         Ok(RopeScaling::LongRope {
             short_factors: self.factors(SHORT_FACTORS)?,

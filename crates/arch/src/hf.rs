@@ -6,6 +6,7 @@
 mod config;
 mod decoder;
 mod fields;
+mod files;
 mod generation;
 mod rope;
 mod save;
@@ -19,12 +20,33 @@ use crate::error::{Error, Result};
 use crate::lm::{CausalLm, LmConfig};
 use weights::Weights;
 
+pub(crate) use config::{Described, QUANT_METHOD, QUANTIZATION, parse};
+pub(crate) use files::{WeightFiles, weight_files};
 pub use generation::GenerationDefaults;
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 const GENERATION: &str = "generation_config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+/// What the tensors of a checkpoint are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// As its family's.
+    Published,
+    /// As those of a [`crate::Decoder`].
+    Decoder,
+}
+
+impl Names {
+    /// The published name of what is called `name` in the file.
+    pub(crate) fn published(self, name: &str) -> String {
+        match self {
+            Self::Published => name.to_owned(),
+            Self::Decoder => decoder::published_name(name),
+        }
+    }
+}
 
 /// How a checkpoint is loaded; [`Default`] is onto the CPU, in the format of the file, without a copy.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,9 +81,12 @@ impl CausalLm {
     /// As [`Self::load`].
     pub fn load_described(folder: &Path, config: &Path, options: &LoadOptions) -> Result<Self> {
         let text = read(config)?;
-        let (lm_config, own) = config::parse(config, &text)?;
+        let Described { config: lm_config, names } = parse(config, &text)?;
         let weights = Weights::open(folder)?;
-        let mut source = if own { weights.renamed(decoder::own_name) } else { weights };
+        let mut source = match names {
+            Names::Published => weights,
+            Names::Decoder => weights.renamed(decoder::own_name),
+        };
         let model = Self::build(lm_config, &mut source, options.kind, options.device)?;
         source.finish()?;
         Ok(model)
@@ -74,11 +99,11 @@ impl LmConfig {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] names what in it is unknown or makes no sense.
     pub fn read(path: &Path) -> Result<Self> {
-        Ok(config::parse(path, &read(path)?)?.0)
+        Ok(parse(path, &read(path)?)?.config)
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 

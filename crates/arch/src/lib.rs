@@ -3,10 +3,32 @@
 //! token ids, attention resolution, counted parameters and checkpoints. Several models of one shape
 //! can be joined into a stack ([`Decoder::stack`]) that runs and trains them at once.
 //!
-//! A [`CausalLm`] is a pretrained model of the Llama or Phi-3 family: loaded from a Hugging Face folder, it continues prompts.
+//! A [`CausalLm`] is a pretrained model of the Llama or Phi-3 family: loaded from a Hugging Face folder, or with the feature `gguf` from a
+//! GGUF file, it continues prompts, is tuned with low-rank adapters ([`LoraConfig`]) and packed to 8 or 4 bits ([`quantize_folder`]). Token ids
+//! go in and come out; `forerun-tokens` has the tokenizers.
 //!
-//! Tensors of a decoder are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that its
-//! weights load by name.
+//! ```
+//! use std::{ops::ControlFlow, path::Path};
+//!
+//! use forerun_arch::{CausalLm, GenerationDefaults, LoadOptions};
+//! use rand::SeedableRng;
+//!
+//! # fn main() -> Result<(), forerun_arch::Error> {
+//! let folder = Path::new("../../tests/data/arch/llama_tiny"); // config.json, model.safetensors
+//! let model = CausalLm::load(folder, &LoadOptions::default())?;
+//! let options = GenerationDefaults::read(folder)?.options(8); // at most so many new tokens
+//! let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
+//! let new = model.generate(&[1, 17, 4], &options, &mut rng, &mut |chosen| {
+//!     println!("{} {:.3}", chosen.token, chosen.log_prob);
+//!     ControlFlow::Continue(())
+//! })?;
+//! # assert!(!new.is_empty() && new.len() <= 8);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A decoder of one's own; its tensors are named as TorchScale names them (`layers.0.self_attn.q_proj.weight`), so that such weights
+//! load by name:
 //!
 //! ```
 //! use std::ops::ControlFlow;
@@ -82,11 +104,12 @@ pub use count::{flops_per_token, n_non_embedding_params, n_params};
 pub use decoder::{Decoder, Forward};
 pub use error::{Error, Result};
 pub use gains::Gains;
-pub use generate::generate;
+pub use generate::{Chosen, generate};
 pub use hf::{GenerationDefaults, LoadOptions};
+pub use linear::Linear;
 pub use lm::{
-    Calibration, CausalLm, Chosen, Linear, LmCache, LmConfig, LmFamily, LmRope, Map, Phi3Small,
-    Projection, RopeScaling, Table,
+    Calibration, CausalLm, LmCache, LmConfig, LmFamily, LmRope, Map, Phi3Small, Projection,
+    RopeScaling, Table,
 };
 pub use lora::{
     Adapter, LoraConfig, SavedAdapters, Targets, load_adapters, parameter_name, save_adapters,

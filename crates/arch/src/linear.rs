@@ -1,22 +1,27 @@
 //! A linear layer: a matrix and an optional bias, of one model or of a stack.
 
 use forerun_tensors::Result;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::stack::by_member;
 
 /// `x · weightᵀ + bias`.
 #[derive(Debug)]
-pub(crate) struct Linear {
-    /// `[out, in]`; of a stack `[members, out, in]`.
-    pub(crate) weight: Tensor,
-    /// `[out]`; of a stack `[members, out]`.
-    pub(crate) bias: Option<Tensor>,
+pub struct Linear {
+    /// `[out, in]`, f32, bf16 or f16; in a stack of decoders `[members, out, in]`.
+    pub weight: Tensor,
+    /// f32 `[out]`; in a stack `[members, out]`.
+    pub bias: Option<Tensor>,
 }
 
 impl Linear {
-    pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+    /// Of a matrix and a bias of any floating-point kind.
+    ///
+    /// # Errors
+    /// [`forerun_tensors::Error::Tch`] if the bias cannot be converted.
+    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
+        let bias = bias.map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
+        Ok(Self { weight, bias })
     }
 
     /// `x` is `[.., in]`; the result is `[.., out]`. In a stack the first size of `x` is a multiple of the
@@ -25,8 +30,17 @@ impl Linear {
         product(x, &self.weight, self.bias.as_ref())
     }
 
-    /// The same parameters, for a closure that must own what it captures.
-    pub(crate) fn share(&self) -> Self {
+    /// As [`Self::forward`] for one matrix, computed in the format of the weights; the result has the format of `x`.
+    pub(crate) fn forward_narrow(&self, x: &Tensor) -> Result<Tensor> {
+        let (kind, own) = (x.kind(), self.weight.kind());
+        let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(own)).transpose()?;
+        let product = x.f_to_kind(own)?.f_linear(&self.weight, bias.as_ref())?;
+        Ok(product.f_to_kind(kind)?)
+    }
+
+    /// The same tensors.
+    #[must_use]
+    pub fn share(&self) -> Self {
         let bias = self.bias.as_ref().map(Tensor::shallow_clone);
         Self { weight: self.weight.shallow_clone(), bias }
     }

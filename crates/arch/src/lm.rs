@@ -30,8 +30,7 @@ use norm::LmNorm;
 pub use cache::LmCache;
 pub use calibration::Calibration;
 pub use config::{LmConfig, LmFamily, LmRope, Phi3Small, RopeScaling};
-pub use generate::Chosen;
-pub use projection::{Linear, Map, Projection};
+pub use projection::{Map, Projection};
 pub use table::Table;
 
 pub(crate) use attention::{Context, LmAttention, Pattern, Sight, Work};
@@ -41,27 +40,7 @@ pub(crate) use pass::Pass;
 pub(crate) use projection::Joined;
 pub(crate) use rope::RopeTables;
 
-/// A causal language model of the Llama or Phi-3 family, with its weights.
-///
-/// ```
-/// use std::{ops::ControlFlow, path::Path};
-///
-/// use forerun_arch::{CausalLm, GenerationDefaults, LoadOptions};
-/// use rand::SeedableRng;
-///
-/// # fn main() -> Result<(), forerun_arch::Error> {
-/// let folder = Path::new("../../tests/data/arch/llama_tiny"); // config.json, model.safetensors
-/// let model = CausalLm::load(folder, &LoadOptions::default())?;
-/// let options = GenerationDefaults::read(folder)?.options(8); // at most so many new tokens
-/// let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(1);
-/// let new = model.generate(&[1, 17, 4], &options, &mut rng, &mut |chosen| {
-///     println!("{} {:.3}", chosen.token, chosen.log_prob);
-///     ControlFlow::Continue(())
-/// })?;
-/// # assert!(new.len() <= 8);
-/// # Ok(())
-/// # }
-/// ```
+/// A causal language model of the Llama or Phi-3 family, with its weights. The [crate](crate) shows how one is loaded and used.
 #[derive(Debug)]
 pub struct CausalLm {
     config: LmConfig,
@@ -111,7 +90,7 @@ impl CausalLm {
     /// What the logits are multiplied by: 1 but for Phi-3-small.
     #[must_use]
     pub fn logit_scale(&self) -> f64 {
-        self.config.phi3_small.as_ref().map_or(1.0, |small| 1.0 / small.mup_width_multiplier)
+        self.config.phi3_small().map_or(1.0, |small| 1.0 / small.mup_width_multiplier)
     }
 
     /// Every linear map of the blocks with its name in the checkpoint (`model.layers.0.self_attn.q_proj`, or

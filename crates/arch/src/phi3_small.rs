@@ -1,11 +1,12 @@
 //! The parts of Phi-3-small that no other model has: GEGLU with a bound, and attention with its weights in groups.
 
 use forerun_tensors::{Error as TensorError, Mask, Result, ensure};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::block_sparse::BlockSparse;
+use crate::linear::Linear;
 use crate::lm::{
-    Context, Joined, Linear, LmAttention, LmRope, Pass, Pattern, Projection, RopeScaling,
+    Context, Joined, LmAttention, LmConfig, LmRope, Pass, Pattern, Projection, RopeScaling,
     RopeTables, Sight, Work, gegelu_of,
 };
 
@@ -46,12 +47,23 @@ impl Phi3SmallAttention {
         let divides = n_kv_heads > 0 && n_heads > 0 && n_heads % n_kv_heads == 0;
         ensure(divides, "n_kv_heads", &format!("a divisor of {n_heads}"), n_kv_heads)?;
         let head_dim = d_model / n_heads;
-        let qkv = ungrouped(query_key_value, self.n_heads, self.n_kv_heads, head_dim)?;
+        let (d_q, d_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
+        let qkv = Linear {
+            weight: ungrouped(&query_key_value.weight, n_heads, n_kv_heads, head_dim)?,
+            bias: query_key_value
+                .bias
+                .as_ref()
+                .map(|bias| ungrouped(bias, n_heads, n_kv_heads, head_dim))
+                .transpose()?,
+        };
         let attention = LmAttention {
-            qkv: joined_qkv("query_key_value", qkv, self.n_heads, self.n_kv_heads, head_dim)?,
+            qkv: Joined {
+                maps: vec![Projection::new("query_key_value", qkv)?],
+                widths: vec![d_q, d_kv, d_kv],
+            },
             out: Projection::new("dense", dense.share())?,
-            n_heads: self.n_heads,
-            n_kv_heads: self.n_kv_heads,
+            n_heads,
+            n_kv_heads,
             head_dim,
             scale: self.mup_attn_multiplier / head_dim as f64,
             pattern: self.block_sparse.map_or(Pattern::Dense(Mask::Causal), Pattern::Sparse),
@@ -67,66 +79,35 @@ impl Phi3SmallAttention {
     }
 }
 
-/// Rows of a matrix in groups, one a key head, brought into the order of all queries, all keys, all values.
-pub(crate) fn ungrouped(
-    linear: &Linear,
-    n_heads: i64,
-    n_kv_heads: i64,
-    head_dim: i64,
-) -> Result<Linear> {
-    let rows = (n_heads + 2 * n_kv_heads) * head_dim;
-    if linear.weight.size2()?.0 != rows {
-        let want = format!("[{rows}, d_model]");
-        return Err(TensorError::Shape { arg: "query_key_value", want, got: linear.weight.size() });
+/// The rows of a matrix, or the entries of its bias, of the linear map `name` in the order in which a model holds them. The checkpoint's
+/// is another one only for two maps of Phi-3-small.
+pub(crate) fn in_model_order(config: &LmConfig, name: &str, rows: &Tensor) -> Result<Tensor> {
+    match config.phi3_small() {
+        Some(_) if name.ends_with(".query_key_value") => {
+            ungrouped(rows, config.n_heads, config.n_kv_heads, config.head_dim)
+        }
+        Some(_) if name.ends_with(".mlp.up_proj") => uninterleaved(rows),
+        _ => Ok(rows.shallow_clone()),
+    }
+}
+
+/// Rows in groups, one a key head, brought into the order of all queries, all keys, all values.
+fn ungrouped(rows: &Tensor, n_heads: i64, n_kv_heads: i64, head_dim: i64) -> Result<Tensor> {
+    let n = (n_heads + 2 * n_kv_heads) * head_dim;
+    if rows.size().first() != Some(&n) {
+        let want = format!("[{n}, ..]");
+        return Err(TensorError::Shape { arg: "query_key_value", want, got: rows.size() });
     }
     let group = n_heads / n_kv_heads;
-    let ungroup = |x: &Tensor| -> Result<Tensor> {
-        let by_group = x.f_unflatten(0, [n_kv_heads, group + 2, head_dim])?;
-        let part = |from, n| by_group.f_narrow(1, from, n)?.f_flatten(0, 2);
-        Ok(Tensor::f_cat(&[part(0, group)?, part(group, 1)?, part(group + 1, 1)?], 0)?)
-    };
-    let bias = linear.bias.as_ref().map(ungroup).transpose()?;
-    Ok(Linear { weight: ungroup(&linear.weight)?, bias })
+    let by_group = rows.f_unflatten(0, [n_kv_heads, group + 2, head_dim])?;
+    let part = |from, n| by_group.f_narrow(1, from, n)?.f_flatten(0, 2);
+    Ok(Tensor::f_cat(&[part(0, group)?, part(group, 1)?, part(group + 1, 1)?], 0)?)
 }
 
-/// Queries, keys and values in one matrix.
-pub(crate) fn joined_qkv(
-    name: &str,
-    linear: Linear,
-    n_heads: i64,
-    n_kv_heads: i64,
-    head_dim: i64,
-) -> Result<Joined> {
-    let widths = vec![n_heads * head_dim, n_kv_heads * head_dim, n_kv_heads * head_dim];
-    Ok(Joined { maps: vec![Projection::new(name, linear)?], widths })
-}
-
-/// Rows of a matrix of which even ones are the gate: gates first, then the linear part.
-pub(crate) fn uninterleaved(linear: &Linear) -> Result<Linear> {
-    let sort = |x: &Tensor| -> Result<Tensor> {
-        let part = |from: i64| x.f_slice(0, from, None, 2);
-        Ok(Tensor::f_cat(&[part(0)?, part(1)?], 0)?)
-    };
-    let bias = linear.bias.as_ref().map(sort).transpose()?;
-    Ok(Linear { weight: sort(&linear.weight)?, bias })
-}
-
-impl Linear {
-    /// The same tensors.
-    #[must_use]
-    pub fn share(&self) -> Self {
-        let bias = self.bias.as_ref().map(Tensor::shallow_clone);
-        Self { weight: self.weight.shallow_clone(), bias }
-    }
-
-    /// Of a matrix and a bias of any floating-point kind.
-    ///
-    /// # Errors
-    /// [`TensorError::Tch`] if the bias cannot be converted.
-    pub fn new(weight: Tensor, bias: Option<Tensor>) -> Result<Self> {
-        let bias = bias.map(|bias| bias.f_to_kind(Kind::Float)).transpose()?;
-        Ok(Self { weight, bias })
-    }
+/// Rows of which even ones are the gate: gates first, then the linear part.
+fn uninterleaved(rows: &Tensor) -> Result<Tensor> {
+    let part = |from: i64| rows.f_slice(0, from, None, 2);
+    Ok(Tensor::f_cat(&[part(0)?, part(1)?], 0)?)
 }
 
 #[cfg(test)]

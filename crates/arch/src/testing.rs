@@ -1,8 +1,15 @@
 //! What the tests share: small models, seeded data, and attention as a double loop.
 
-use forerun_tensors::Mask;
+pub(crate) mod mutation;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use forerun_tensors::{Mask, save};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
+use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
 use crate::block_sparse::BlockSparse;
@@ -172,7 +179,6 @@ pub(crate) fn lm_config() -> LmConfig {
         bos_token: Some(1),
         eos_tokens: vec![2],
         pad_token: None,
-        phi3_small: None,
     }
 }
 
@@ -201,8 +207,7 @@ pub(crate) fn all_lm_configs() -> Vec<LmConfig> {
         LmConfig { rope: LmRope { rotary_dim: 8, scaling: long, ..llama.rope.clone() }, ..phi3 },
         LmConfig { rope: LmRope { rotary_dim: 4, ..llama.rope.clone() }, ..llama.clone() },
         LmConfig {
-            family: LmFamily::Phi3Small,
-            phi3_small: Some(small),
+            family: LmFamily::Phi3Small(small),
             tie_embeddings: true,
             attention_bias: true,
             mlp_bias: true,
@@ -220,4 +225,49 @@ pub(crate) fn lm(config: &LmConfig, seed: u64) -> CausalLm {
         let _ = tensor.shallow_clone().g_add_(&(normal(&tensor.size(), &mut rng) * 0.2));
     }
     model
+}
+
+/// Writes a checkpoint of a Phi-3-small with two layers, four query heads and two key heads under its published names; returns its tensors.
+pub(crate) fn phi3_small_checkpoint(
+    folder: &Path,
+    d_model: i64,
+    d_ff: i64,
+) -> BTreeMap<String, Tensor> {
+    let mut rng = rng(11);
+    let mut tensors = BTreeMap::new();
+    let mut draw = |name: &str, shape: &[i64]| {
+        let size = if shape.len() == 1 { 0.3 } else { 0.8 / (shape[1] as f64).sqrt() };
+        tensors.insert(name.to_owned(), normal(shape, &mut rng) * size);
+    };
+    draw("model.embed_tokens.weight", &[40, d_model]);
+    for layer in 0..2 {
+        for (part, d_out, d_in) in [
+            ("self_attn.query_key_value", 2 * d_model, d_model),
+            ("self_attn.dense", d_model, d_model),
+            ("mlp.up_proj", 2 * d_ff, d_model),
+            ("mlp.down_proj", d_model, d_ff),
+        ] {
+            draw(&format!("model.layers.{layer}.{part}.weight"), &[d_out, d_in]);
+            draw(&format!("model.layers.{layer}.{part}.bias"), &[d_out]);
+        }
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            draw(&format!("model.layers.{layer}.{norm}.weight"), &[d_model]);
+            draw(&format!("model.layers.{layer}.{norm}.bias"), &[d_model]);
+        }
+    }
+    draw("model.final_layernorm.weight", &[d_model]);
+    draw("model.final_layernorm.bias", &[d_model]);
+    let list: Vec<(String, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+    save(&folder.join("model.safetensors"), &list, &BTreeMap::new()).unwrap();
+    let config = json!({
+        "model_type": "phi3small", "architectures": ["Phi3SmallForCausalLM"], "hidden_act": "gegelu",
+        "vocab_size": 40, "hidden_size": d_model, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "ff_intermediate_size": d_ff, "layer_norm_epsilon": 1e-5, "rope_embedding_base": 1000, "max_position_embeddings": 64,
+        "mup_width_multiplier": 4.0, "mup_embedding_multiplier": 3.0, "mup_attn_multiplier": 2.0, "mup_use_scaling": true,
+        "gegelu_limit": 1.5, "blocksparse_block_size": 2, "blocksparse_num_local_blocks": 2, "blocksparse_vert_stride": 3,
+        "blocksparse_homo_head_pattern": false, "dense_attention_every_n_layers": 2, "dummy_token_indices": [5, 39],
+    });
+    fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    tensors
 }

@@ -106,7 +106,6 @@ fn make(folder: &Path) -> Result<()> {
         bos_token: Some(1),
         eos_tokens: vec![2],
         pad_token: Some(2),
-        phi3_small: None,
     };
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     CausalLm::new(config, &mut rng, Kind::Float, Device::Cpu)?.save(folder)?;

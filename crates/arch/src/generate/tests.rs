@@ -81,4 +81,19 @@ fn what_cannot_work_is_refused_before_it_starts() {
     let want =
         "positions.max_seq_len must be at least prompt and max_new_tokens together, 9, got 8";
     assert_eq!(message(&[1, 2], greedy(7)), want);
+    let want = "positions.max_seq_len must be at least prompt and max_new_tokens together, 18446744073709551615, got 8";
+    assert_eq!(message(&[1, 2], greedy(usize::MAX)), want);
+}
+
+#[test]
+fn without_a_bound_only_the_callback_ends_the_text() {
+    let model = model(&tiny(), 3);
+    let all = generate(&model, &[5], &greedy(4), &mut rng(1), &mut go_on).unwrap();
+    let mut left = 4;
+    let mut until_four = |_| {
+        left -= 1;
+        if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let new = generate(&model, &[5], &greedy(usize::MAX), &mut rng(1), &mut until_four).unwrap();
+    assert_eq!(new, all);
 }

@@ -3,6 +3,7 @@ mod smollm2;
 use forerun_tokens::gguf::{GgmlType, Writer};
 
 use super::*;
+use crate::testing::mutation::survives;
 use crate::testing::{CPU, all_lm_configs, lm, lm_config, max_diff, rng, tokens};
 
 /// What llama.cpp's converter does to queries and keys of `llama`: [`halves_apart`] undone, written from the other side.
@@ -21,6 +22,10 @@ fn bytes(tensor: &Tensor) -> Vec<u8> {
 
 /// `model` as its converter would write it.
 fn written(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Gguf {
+    Gguf::from_bytes(file_of(model, edit), "model.gguf").unwrap()
+}
+
+fn file_of(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let config = model.config();
     let name = if config.family == LmFamily::Llama { "llama" } else { "phi3" };
     let mut writer = Writer::new();
@@ -68,13 +73,13 @@ fn written(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Gguf {
         writer.tensor(&own, &shape, GgmlType::F32, bytes(&tensor));
     }
     edit(&mut writer);
-    Gguf::from_bytes(writer.to_bytes().unwrap(), "model.gguf").unwrap()
+    writer.to_bytes().unwrap()
 }
 
 #[test]
 fn a_converted_model_computes_what_it_did() {
     for config in all_lm_configs() {
-        if config.family == LmFamily::Phi3Small {
+        if config.phi3_small().is_some() {
             continue;
         }
         let model = lm(&config, 1);
@@ -133,4 +138,33 @@ fn what_is_wrong_is_named() {
         writer.unsigned("llama.attention.head_count", 0);
     });
     assert!(said.contains("`llama.attention.head_count` = 0"), "{said}");
+}
+
+#[test]
+fn heads_may_be_wider_than_the_stream() {
+    let rope = LmRope { rotary_dim: 12, ..lm_config().rope };
+    let model = lm(&LmConfig { head_dim: 12, rope, ..lm_config() }, 1);
+    let with = |value_length| {
+        written(&model, |writer| {
+            writer.unsigned("llama.attention.key_length", 12);
+            writer.unsigned("llama.attention.value_length", value_length);
+        })
+    };
+    let loaded = CausalLm::from_gguf(&with(12), Kind::Float, CPU).unwrap();
+    let text = tokens(2, 20, 37, &mut rng(2));
+    let logits = |model: &CausalLm| tch::no_grad(|| model.logits(&text).unwrap());
+    assert!(max_diff(&logits(&loaded), &logits(&model)) < 1e-4);
+    let said = CausalLm::from_gguf(&with(8), Kind::Float, CPU).unwrap_err().to_string();
+    assert_eq!(said, "`model.gguf`: `llama.attention.value_length` must be 12, got 8");
+}
+
+#[test]
+fn damaged_files_are_errors_or_models() {
+    let file = file_of(&lm(&lm_config(), 1), |_| ());
+    let (header, weights) = file.split_at(2_000);
+    let sound = survives(&[header.to_vec()], 400, |header| {
+        let file = Gguf::from_bytes([header, weights].concat(), "model.gguf");
+        file.is_ok_and(|file| CausalLm::from_gguf(&file, Kind::Float, CPU).is_ok())
+    });
+    assert!(sound > 0.01 && sound < 0.8, "{sound}");
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use forerun_tensors::Error as TensorError;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::fields::{Fields, Ids, SmallFields, parse as parse_json};
-use super::{decoder, refused, rope};
+use super::{Names, decoder, refused, rope};
 use crate::block_sparse::BlockSparse;
+use crate::config::DecoderConfig;
 use crate::error::{Error, Result};
 use crate::lm::{LmConfig, LmFamily, Phi3Small};
 
@@ -18,32 +20,78 @@ struct Kind {
     architectures: Option<Vec<String>>,
     /// Of a [`crate::DecoderConfig`].
     d_model: Option<i64>,
+    quantization_config: Option<Quantization>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Quantization {
+    quant_method: Option<String>,
+}
+
+/// [`LmFamily`] before what belongs to it has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Llama,
+    Phi3,
+    Phi3Small,
 }
 
 /// The families: `model_type`, architecture.
-const KNOWN: [(&str, &str, LmFamily); 3] = [
-    ("llama", "LlamaForCausalLM", LmFamily::Llama),
-    ("phi3", "Phi3ForCausalLM", LmFamily::Phi3),
-    ("phi3small", "Phi3SmallForCausalLM", LmFamily::Phi3Small),
+const KNOWN: [(&str, &str, Family); 3] = [
+    ("llama", "LlamaForCausalLM", Family::Llama),
+    ("phi3", "Phi3ForCausalLM", Family::Phi3),
+    ("phi3small", "Phi3SmallForCausalLM", Family::Phi3Small),
 ];
 
-/// The configuration in `text`, and whether it is one of our own decoders.
-pub(super) fn parse(path: &Path, text: &[u8]) -> Result<(LmConfig, bool)> {
+/// Where a `config.json` says how a checkpoint is quantised, and what it says of ours.
+pub(crate) const QUANTIZATION: &str = "quantization_config";
+pub(crate) const QUANT_METHOD: &str = "forerun";
+
+/// What a `config.json` describes.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) config: LmConfig,
+    pub(crate) names: Names,
+}
+
+/// The configuration in `text`.
+pub(crate) fn parse(path: &Path, text: &[u8]) -> Result<Described> {
     let kind: Kind = parse_json(path, text)?;
+    quantization(path, &kind)?;
     if kind.model_type.is_none() && kind.architectures.is_none() && kind.d_model.is_some() {
-        let config = decoder::config_of(path, parse_json(path, text)?)?;
-        return Ok((validated(path, config)?, true));
+        let config = decoder::config_of(path, decoder_config(path, text)?)?;
+        return Ok(Described { config: validated(path, config)?, names: Names::Decoder });
     }
     let family = family(path, &kind)?;
     let mut fields: Fields = parse_json(path, text)?;
-    if family == LmFamily::Phi3Small {
+    if family == Family::Phi3Small {
         fields.small = parse_json(path, text)?;
     }
     let config = config(path, family, &fields)?;
-    Ok((validated(path, config)?, false))
+    Ok(Described { config: validated(path, config)?, names: Names::Published })
 }
 
-fn family(path: &Path, kind: &Kind) -> Result<LmFamily> {
+fn quantization(path: &Path, kind: &Kind) -> Result<()> {
+    let Some(quantization) = &kind.quantization_config else { return Ok(()) };
+    match quantization.quant_method.as_deref().unwrap_or("none") {
+        QUANT_METHOD => Ok(()),
+        other => {
+            let want = format!("`{QUANTIZATION}.quant_method` must be `{QUANT_METHOD}`");
+            Err(refused(path, format!("{want}, got `{other}`")))
+        }
+    }
+}
+
+/// What has been written for a decoder, which knows nothing of packed weights.
+fn decoder_config(path: &Path, text: &[u8]) -> Result<DecoderConfig> {
+    let mut fields: Map<String, Value> = parse_json(path, text)?;
+    match fields.remove(QUANTIZATION) {
+        None => parse_json(path, text),
+        Some(_) => parse_json(path, Value::Object(fields).to_string().as_bytes()),
+    }
+}
+
+fn family(path: &Path, kind: &Kind) -> Result<Family> {
     let known = || KNOWN.map(|(model_type, ..)| model_type).join(", ");
     let by_type = kind.model_type.as_deref().map(|given| {
         let found = KNOWN.iter().find(|(model_type, ..)| *model_type == given);
@@ -68,74 +116,69 @@ fn family(path: &Path, kind: &Kind) -> Result<LmFamily> {
     }
 }
 
-fn config(path: &Path, family: LmFamily, fields: &Fields) -> Result<LmConfig> {
-    sizes(path, fields)?;
+fn config(path: &Path, family: Family, fields: &Fields) -> Result<LmConfig> {
+    let head_dim = head_dim(path, fields)?;
     activation(path, family, fields)?;
-    let small = match family {
-        LmFamily::Phi3Small => Some(small(path, &fields.small)?),
-        LmFamily::Llama | LmFamily::Phi3 => None,
-    };
+    let (is_llama, is_small) = (family == Family::Llama, family == Family::Phi3Small);
     let d_ff = match family {
-        LmFamily::Phi3Small => fields.ff_intermediate_size.or(fields.intermediate_size),
-        LmFamily::Llama | LmFamily::Phi3 => fields.intermediate_size,
+        Family::Phi3Small => fields.ff_intermediate_size.or(fields.intermediate_size),
+        Family::Llama | Family::Phi3 => fields.intermediate_size,
     };
     let n_heads = fields.num_attention_heads;
     let norm_eps = match family {
-        LmFamily::Llama => fields.rms_norm_eps.unwrap_or(1e-6),
-        LmFamily::Phi3 => fields.rms_norm_eps.unwrap_or(1e-5),
-        LmFamily::Phi3Small => fields.layer_norm_epsilon.unwrap_or(1e-5),
+        Family::Llama => fields.rms_norm_eps.unwrap_or(1e-6),
+        Family::Phi3 => fields.rms_norm_eps.unwrap_or(1e-5),
+        Family::Phi3Small => fields.layer_norm_epsilon.unwrap_or(1e-5),
     };
-    let is_llama = family == LmFamily::Llama;
     let default_len = if is_llama { 2048 } else { 4096 };
     let first = |ids: &Option<Ids>| ids.as_ref().and_then(|ids| ids.list().first().copied());
-    let given = |bias: Option<bool>| is_llama && bias.unwrap_or(false) || small.is_some();
+    let given = |bias: Option<bool>| is_llama && bias.unwrap_or(false) || is_small;
     Ok(LmConfig {
-        family,
+        family: match family {
+            Family::Llama => LmFamily::Llama,
+            Family::Phi3 => LmFamily::Phi3,
+            Family::Phi3Small => LmFamily::Phi3Small(small(path, &fields.small)?),
+        },
         vocab_size: fields.vocab_size,
         d_model: fields.hidden_size,
         n_layers: fields.num_hidden_layers,
         n_heads,
         n_kv_heads: fields.num_key_value_heads.unwrap_or(n_heads),
-        head_dim: fields.hidden_size / n_heads,
+        head_dim,
         d_ff: d_ff.ok_or_else(|| refused(path, "`intermediate_size` is missing"))?,
         norm_eps,
-        rope: rope::rope(path, family, fields)?,
-        sliding_window: fields.sliding_window.filter(|_| family == LmFamily::Phi3),
+        rope: rope::rope(path, family, head_dim, fields)?,
+        sliding_window: fields.sliding_window.filter(|_| family == Family::Phi3),
         max_seq_len: fields.max_position_embeddings.unwrap_or(default_len),
-        tie_embeddings: fields.tie_word_embeddings.unwrap_or(small.is_some()),
+        tie_embeddings: fields.tie_word_embeddings.unwrap_or(is_small),
         attention_bias: given(fields.attention_bias),
         mlp_bias: given(fields.mlp_bias),
         bos_token: first(&fields.bos_token_id),
         eos_tokens: fields.eos_token_id.as_ref().map(Ids::list).unwrap_or_default(),
         pad_token: first(&fields.pad_token_id),
-        phi3_small: small,
     })
 }
 
-/// What must hold before anything is divided.
-fn sizes(path: &Path, fields: &Fields) -> Result<()> {
+/// What is given, or else the width of the stream divided among the heads.
+fn head_dim(path: &Path, fields: &Fields) -> Result<i64> {
     let (d_model, n_heads) = (fields.hidden_size, fields.num_attention_heads);
     for (field, value) in [("hidden_size", d_model), ("num_attention_heads", n_heads)] {
         if value <= 0 {
             return Err(refused(path, format!("`{field}` must be positive, got {value}")));
         }
     }
-    if d_model % n_heads != 0 {
-        let want = format!("a multiple of `num_attention_heads` = {n_heads}");
-        return Err(refused(path, format!("`hidden_size` must be {want}, got {d_model}")));
-    }
-    let head_dim = d_model / n_heads;
     match fields.head_dim {
-        Some(given) if given != head_dim => {
-            let want = format!("`hidden_size` / `num_attention_heads` = {head_dim}");
-            Err(refused(path, format!("`head_dim` must be {want}, got {given}")))
+        Some(given) => Ok(given),
+        None if d_model % n_heads == 0 => Ok(d_model / n_heads),
+        None => {
+            let want = format!("a multiple of `num_attention_heads` = {n_heads}");
+            Err(refused(path, format!("`hidden_size` must be {want}, got {d_model}")))
         }
-        _ => Ok(()),
     }
 }
 
-fn activation(path: &Path, family: LmFamily, fields: &Fields) -> Result<()> {
-    let want = if family == LmFamily::Phi3Small { "gegelu" } else { "silu" };
+fn activation(path: &Path, family: Family, fields: &Fields) -> Result<()> {
+    let want = if family == Family::Phi3Small { "gegelu" } else { "silu" };
     match fields.hidden_act.as_deref() {
         Some(given) if given != want => {
             Err(refused(path, format!("`hidden_act` must be `{want}`, got `{given}`")))
@@ -154,49 +197,22 @@ fn small(path: &Path, fields: &SmallFields) -> Result<Phi3Small> {
             return Err(refused(path, format!("`{field}` must be {only}, got {}", !only)));
         }
     }
-    let block_sparse = BlockSparse {
-        block_size: fields.blocksparse_block_size.unwrap_or(64),
-        n_local_blocks: fields.blocksparse_num_local_blocks.unwrap_or(16),
-        vertical_stride: fields.blocksparse_vert_stride.unwrap_or(8),
-    };
-    let every = fields.dense_attention_every_n_layers.unwrap_or(2);
-    for (field, value) in [
-        ("blocksparse_block_size", block_sparse.block_size),
-        ("blocksparse_num_local_blocks", block_sparse.n_local_blocks),
-        ("blocksparse_vert_stride", block_sparse.vertical_stride),
-        ("dense_attention_every_n_layers", every),
-    ] {
-        if value <= 0 {
-            return Err(refused(path, format!("`{field}` must be positive, got {value}")));
-        }
-    }
-    let multiplier = |field: &str, given: Option<f64>, default: f64| match given.unwrap_or(default)
-    {
-        value if value > 0.0 && value.is_finite() => Ok(value),
-        value => Err(refused(path, format!("`{field}` must be positive, got {value}"))),
-    };
     Ok(Phi3Small {
-        mup_embedding_multiplier: multiplier(
-            "mup_embedding_multiplier",
-            fields.mup_embedding_multiplier,
-            10.0,
-        )?,
-        mup_width_multiplier: multiplier("mup_width_multiplier", fields.mup_width_multiplier, 8.0)?,
-        mup_attn_multiplier: multiplier("mup_attn_multiplier", fields.mup_attn_multiplier, 1.0)?,
-        gegelu_limit: Some(multiplier("gegelu_limit", fields.gegelu_limit, 20.0)?),
-        block_sparse,
-        dense_attention_every_n_layers: every,
+        mup_embedding_multiplier: fields.mup_embedding_multiplier.unwrap_or(10.0),
+        mup_width_multiplier: fields.mup_width_multiplier.unwrap_or(8.0),
+        mup_attn_multiplier: fields.mup_attn_multiplier.unwrap_or(1.0),
+        gegelu_limit: Some(fields.gegelu_limit.unwrap_or(20.0)),
+        block_sparse: BlockSparse {
+            block_size: fields.blocksparse_block_size.unwrap_or(64),
+            n_local_blocks: fields.blocksparse_num_local_blocks.unwrap_or(16),
+            vertical_stride: fields.blocksparse_vert_stride.unwrap_or(8),
+        },
+        dense_attention_every_n_layers: fields.dense_attention_every_n_layers.unwrap_or(2),
         dummy_tokens: fields.dummy_token_indices.clone().unwrap_or_default(),
     })
 }
 
 fn validated(path: &Path, config: LmConfig) -> Result<LmConfig> {
-    if let Some(small) = &config.phi3_small {
-        let outside = small.dummy_tokens.iter().find(|id| !(0..config.vocab_size).contains(*id));
-        if let Some(id) = outside {
-            return Err(refused(path, format!("`dummy_token_indices`: {id} is no token id")));
-        }
-    }
     match config.validate() {
         Ok(()) => Ok(config),
         Err(TensorError::Config { field, want, got }) => {
@@ -217,6 +233,10 @@ fn name_in_file(field: &str) -> &str {
         "d_ff" => "intermediate_size",
         "max_seq_len" => "max_position_embeddings",
         "norm_eps" => "rms_norm_eps",
+        "block_size" => "blocksparse_block_size",
+        "n_local_blocks" => "blocksparse_num_local_blocks",
+        "vertical_stride" => "blocksparse_vert_stride",
+        "dummy_tokens" => "dummy_token_indices",
         "rope.theta" => "rope_theta",
         "rope.rotary_dim" => "partial_rotary_factor",
         "rope.original_max_seq_len" => "original_max_position_embeddings",

@@ -47,23 +47,41 @@ pub(super) fn config_of(path: &Path, config: DecoderConfig) -> Result<LmConfig> 
         bos_token: None,
         eos_tokens: Vec::new(),
         pad_token: None,
-        phi3_small: None,
     })
 }
 
+/// How names begin: those of a Llama, and those of a decoder.
+const BEGINNINGS: [Pair; 4] = [
+    ("model.embed_tokens.", "embed_tokens."),
+    ("model.norm.", "layer_norm."),
+    ("lm_head.", "output_projection."),
+    ("model.layers.", "layers."),
+];
+/// What follows the number of a block.
+const PARTS: [Pair; 6] = [
+    (".o_proj.", ".out_proj."),
+    (".input_layernorm.", ".self_attn_layer_norm."),
+    (".post_attention_layernorm.", ".final_layer_norm."),
+    (".mlp.gate_proj.", ".ffn.fc1."),
+    (".mlp.up_proj.", ".ffn.gate."),
+    (".mlp.down_proj.", ".ffn.fc2."),
+];
+
+type Pair = (&'static str, &'static str);
+
 /// What a decoder calls the tensor of a Llama.
 pub(super) fn own_name(name: &str) -> String {
-    const NAMES: [(&str, &str); 10] = [
-        ("model.embed_tokens.", "embed_tokens."),
-        ("model.norm.", "layer_norm."),
-        ("lm_head.", "output_projection."),
-        ("model.layers.", "layers."),
-        (".o_proj.", ".out_proj."),
-        (".input_layernorm.", ".self_attn_layer_norm."),
-        (".post_attention_layernorm.", ".final_layer_norm."),
-        (".mlp.gate_proj.", ".ffn.fc1."),
-        (".mlp.up_proj.", ".ffn.gate."),
-        (".mlp.down_proj.", ".ffn.fc2."),
-    ];
-    NAMES.iter().fold(name.to_owned(), |name, (from, to)| name.replacen(from, to, 1))
+    renamed(name, |pair| pair)
+}
+
+/// What a Llama calls the tensor of a decoder.
+pub(super) fn published_name(name: &str) -> String {
+    renamed(name, |(published, own)| (own, published))
+}
+
+fn renamed(name: &str, from_to: fn(Pair) -> Pair) -> String {
+    let mut pairs = BEGINNINGS.map(from_to).into_iter();
+    let begun = pairs.find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    let begun = begun.unwrap_or_else(|| name.to_owned());
+    PARTS.map(from_to).iter().fold(begun, |name, (from, to)| name.replacen(from, to, 1))
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use forerun_tensors::write_atomic;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value, json};
 
 use super::fields::{Ids, parse};
 use super::{CONFIG, GENERATION, read, refused};
@@ -17,7 +19,7 @@ pub struct GenerationDefaults {
     pub do_sample: bool,
     /// Divides the logits.
     pub temperature: Option<f64>,
-    /// Candidates at most.
+    /// Candidates at most. A file that does not say means 50, as in transformers.
     pub top_k: Option<usize>,
     /// Share of the probability that the candidates have.
     pub top_p: Option<f64>,
@@ -33,11 +35,20 @@ pub struct GenerationDefaults {
 struct Fields {
     do_sample: Option<bool>,
     temperature: Option<f64>,
-    top_k: Option<i64>,
+    /// Not there, null, or a number.
+    #[serde(default, deserialize_with = "there")]
+    top_k: Option<Option<i64>>,
     top_p: Option<f64>,
     min_p: Option<f64>,
     repetition_penalty: Option<f64>,
     eos_token_id: Option<Ids>,
+}
+
+/// transformers' `top_k` where nothing is said.
+const TOP_K: usize = 50;
+
+fn there<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<i64>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 impl GenerationDefaults {
@@ -52,19 +63,27 @@ impl GenerationDefaults {
         if !path.exists() {
             return Ok(Self { eos_tokens: own()?, ..Self::default() });
         }
-        let fields: Fields = parse(&path, &read(&path)?)?;
+        Self::parse(&path, &read(&path)?, own)
+    }
+
+    /// What `text` says; `own` is asked for the tokens that end a text if it does not.
+    pub(super) fn parse(
+        path: &Path,
+        text: &[u8],
+        own: impl FnOnce() -> Result<Vec<i64>>,
+    ) -> Result<Self> {
+        let fields: Fields = parse(path, text)?;
         let eos_tokens = match &fields.eos_token_id {
             Some(ids) => ids.list(),
             None => own()?,
         };
-        let top_k =
-            match fields.top_k {
-                // Both mean that there is no bound.
-                None | Some(0 | -1) => None,
-                Some(k) => Some(usize::try_from(k).map_err(|_| {
-                    refused(&path, format!("`top_k` must not be negative, got {k}"))
-                })?),
-            };
+        let negative = |k| refused(path, format!("`top_k` must not be negative, got {k}"));
+        let top_k = match fields.top_k {
+            None => Some(TOP_K),
+            // All of them mean that there is no bound.
+            Some(None | Some(0 | -1)) => None,
+            Some(Some(k)) => Some(usize::try_from(k).map_err(|_| negative(k))?),
+        };
         let defaults = Self {
             do_sample: fields.do_sample.unwrap_or(false),
             temperature: fields.temperature,
@@ -75,8 +94,33 @@ impl GenerationDefaults {
             eos_tokens,
         };
         let checked = Self { do_sample: true, ..defaults.clone() }.options(1).validate();
-        checked.map_err(|error| refused(&path, error.to_string()))?;
+        checked.map_err(|error| refused(path, error.to_string()))?;
         Ok(defaults)
+    }
+
+    /// Writes them to `folder` as `generation_config.json`, over one that is there. [`crate::CausalLm::save`] keeps such a file, and
+    /// knows nothing of them itself but the tokens that end a text.
+    ///
+    /// # Errors
+    /// [`crate::Error::Tensors`] if it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let mut fields = Map::new();
+        for (name, value) in [
+            ("do_sample", Some(json!(self.do_sample))),
+            ("temperature", self.temperature.map(Value::from)),
+            // 0 says that there is no bound; without a word there would be one.
+            ("top_k", Some(json!(self.top_k.unwrap_or(0)))),
+            ("top_p", self.top_p.map(Value::from)),
+            ("min_p", self.min_p.map(Value::from)),
+            ("repetition_penalty", self.repetition_penalty.map(Value::from)),
+            ("eos_token_id", Some(json!(self.eos_tokens))),
+        ] {
+            fields.extend(value.map(|value| (name.to_owned(), value)));
+        }
+        let path = folder.join(GENERATION);
+        let text = serde_json::to_vec_pretty(&fields)
+            .map_err(|error| refused(&path, error.to_string()))?;
+        Ok(write_atomic(&path, &text)?)
     }
 
     /// These defaults as options.

@@ -2,22 +2,23 @@
 
 use std::path::Path;
 
+use super::config::Family;
 use super::fields::{Fields, RopeFields};
 use super::refused;
 use crate::error::{Error, Result};
-use crate::lm::{LmFamily, LmRope, RopeScaling};
+use crate::lm::{LmRope, RopeScaling};
 
 /// Phi-3's first training, where a configuration does not say.
 const PHI3_ORIGINAL: i64 = 4096;
 
-pub(super) fn rope(path: &Path, family: LmFamily, fields: &Fields) -> Result<LmRope> {
+pub(super) fn rope(path: &Path, family: Family, head_dim: i64, fields: &Fields) -> Result<LmRope> {
     let (block, name) = match (&fields.rope_parameters, &fields.rope_scaling) {
         (Some(block), _) => (block.clone(), "rope_parameters"),
         (None, Some(block)) => (block.clone(), "rope_scaling"),
         (None, None) => (RopeFields::default(), "rope_scaling"),
     };
     let theta = block.rope_theta.or(fields.rope_theta).or(fields.small.rope_embedding_base);
-    let default_theta = if family == LmFamily::Phi3Small { 1e6 } else { 1e4 };
+    let default_theta = if family == Family::Phi3Small { 1e6 } else { 1e4 };
     let part = block.partial_rotary_factor.or(fields.partial_rotary_factor).unwrap_or(1.0);
     if !(part > 0.0 && part <= 1.0) {
         return Err(refused(
@@ -25,7 +26,6 @@ pub(super) fn rope(path: &Path, family: LmFamily, fields: &Fields) -> Result<LmR
             format!("`partial_rotary_factor` must be in (0, 1], got {part}"),
         ));
     }
-    let head_dim = fields.hidden_size / fields.num_attention_heads;
     let scaling = Scaling { path, name, family, fields, block: &block };
     Ok(LmRope {
         theta: theta.unwrap_or(default_theta),
@@ -37,7 +37,7 @@ pub(super) fn rope(path: &Path, family: LmFamily, fields: &Fields) -> Result<LmR
 struct Scaling<'a> {
     path: &'a Path,
     name: &'a str,
-    family: LmFamily,
+    family: Family,
     fields: &'a Fields,
     block: &'a RopeFields,
 }
@@ -46,18 +46,18 @@ impl Scaling<'_> {
     fn resolve(&self) -> Result<RopeScaling> {
         let given = self.block.rope_type.as_deref().or(self.block.kind.as_deref());
         match (given.unwrap_or("default"), self.family) {
-            ("default", LmFamily::Phi3Small) => self.position_scale(),
+            ("default", Family::Phi3Small) => self.position_scale(),
             ("default", _) => Ok(RopeScaling::None),
-            ("linear", LmFamily::Llama) => {
+            ("linear", Family::Llama) => {
                 Ok(RopeScaling::Linear { factor: self.need("factor", self.block.factor)? })
             }
-            ("llama3", LmFamily::Llama) => self.llama3(),
+            ("llama3", Family::Llama) => self.llama3(),
             // Early configurations of Phi-3 say "su", some "yarn"; both mean LongRoPE.
-            ("longrope" | "su" | "yarn", LmFamily::Phi3 | LmFamily::Phi3Small) => self.long_rope(),
+            ("longrope" | "su" | "yarn", Family::Phi3 | Family::Phi3Small) => self.long_rope(),
             (other, family) => {
                 let known = match family {
-                    LmFamily::Llama => "default, linear, llama3",
-                    LmFamily::Phi3 | LmFamily::Phi3Small => "default, longrope, su, yarn",
+                    Family::Llama => "default, linear, llama3",
+                    Family::Phi3 | Family::Phi3Small => "default, longrope, su, yarn",
                 };
                 let field = if self.block.rope_type.is_some() { "rope_type" } else { "type" };
                 let place = format!("`{}.{field}`", self.name);
@@ -101,8 +101,8 @@ impl Scaling<'_> {
         let longest = self.fields.max_position_embeddings.unwrap_or(original);
         let factor = block.factor.unwrap_or(longest as f64 / original as f64);
         // Applies to short texts too.
-        let grown = (1.0 + factor.ln() / (original as f64).ln()).sqrt();
-        let scale = block.attention_factor.unwrap_or(if factor <= 1.0 { 1.0 } else { grown });
+        let computed = RopeScaling::long_rope_scale(factor, original);
+        let scale = block.attention_factor.unwrap_or(computed);
         let list =
             |name: &str, list: &Option<Vec<f64>>| list.clone().ok_or_else(|| self.missing(name));
         Ok(RopeScaling::LongRope {

@@ -1,3 +1,9 @@
+mod config;
+mod generation;
+mod mutations;
+mod phi3_small;
+mod save;
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -21,6 +27,19 @@ fn folder() -> tempfile::TempDir {
 fn load(folder: &Path) -> Result<CausalLm> {
     rng(0); // one thread
     CausalLm::load(folder, &LoadOptions::default())
+}
+
+/// A decoder that is shaped like a Llama.
+fn like_a_llama() -> DecoderConfig {
+    DecoderConfig {
+        vocab_size: 37,
+        n_kv_heads: 2,
+        norm: NormPlacement::Pre,
+        norm_kind: NormKind::RmsNorm,
+        activation: Activation::SwiGlu,
+        positions: Positions::Rope { base: 100.0 },
+        ..tiny()
+    }
 }
 
 /// The error of loading, with the folder left out.
@@ -47,31 +66,6 @@ fn edit_tensors(folder: &Path, edit: impl FnOnce(&mut BTreeMap<String, Tensor>))
 
 fn logits(model: &CausalLm) -> Tensor {
     tch::no_grad(|| model.logits(&tokens(2, 20, 37, &mut rng(2))).unwrap())
-}
-
-#[test]
-fn a_saved_model_is_the_same_when_loaded() {
-    for config in all_lm_configs() {
-        let model = lm(&config, 3);
-        let folder = tempfile::tempdir().unwrap();
-        if config.family == LmFamily::Phi3Small {
-            let error = model.save(folder.path()).unwrap_err().to_string();
-            assert!(error.starts_with("family must be"), "{error}");
-            continue;
-        }
-        let hash = model.save(folder.path()).unwrap();
-        let loaded = load(folder.path()).unwrap();
-        assert_eq!(loaded.config(), &config);
-        assert!(logits(&loaded).equal(&logits(&model)));
-        assert_eq!(loaded.save(&folder.path().join("again")).unwrap(), hash);
-        let bf16 = LoadOptions { kind: Some(Kind::BFloat16), ..LoadOptions::default() };
-        let bf16 = CausalLm::load(folder.path(), &bf16).unwrap();
-        assert_eq!(
-            (bf16.kind(), bf16.named_tensors().unwrap()[0].1.kind()),
-            (Kind::BFloat16, Kind::BFloat16)
-        );
-        assert!(max_diff(&logits(&bf16), &logits(&model)) < 0.15);
-    }
 }
 
 #[test]
@@ -112,6 +106,11 @@ fn shards_are_one_model() {
     };
     index(&|_| ());
     assert!(logits(&load(folder.path()).unwrap()).equal(&whole));
+    // One file beside them goes first, as in transformers.
+    let other = lm(&lm_config(), 9);
+    shard(WEIGHTS, &other.named_tensors().unwrap());
+    assert!(logits(&load(folder.path()).unwrap()).equal(&logits(&other)));
+    fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
 
     let norm = "model.norm.weight";
     index(&|index| index["weight_map"][norm] = json!("../a.safetensors"));
@@ -186,130 +185,8 @@ fn a_tied_head_may_be_stored_too_if_it_is_the_same() {
 }
 
 #[test]
-fn a_field_that_makes_no_sense_is_named_with_its_file() {
-    let check = |edit: fn(&mut Value), want: &str| {
-        let folder = folder();
-        edit_config(folder.path(), edit);
-        assert_eq!(message(folder.path()), format!("`config.json`: {want}"));
-    };
-    check(|f| f["num_attention_heads"] = json!(0), "`num_attention_heads` must be positive, got 0");
-    check(|f| f["hidden_size"] = json!(-32), "`hidden_size` must be positive, got -32");
-    check(
-        |f| f["num_attention_heads"] = json!(5),
-        "`hidden_size` must be a multiple of `num_attention_heads` = 5, got 32",
-    );
-    check(
-        |f| f["head_dim"] = json!(7),
-        "`head_dim` must be `hidden_size` / `num_attention_heads` = 8, got 7",
-    );
-    check(
-        |f| f["num_key_value_heads"] = json!(0),
-        "`num_key_value_heads` must be positive and below 2^31, got 0",
-    );
-    check(
-        |f| f["num_key_value_heads"] = json!(3),
-        "`num_key_value_heads` must be a divisor of n_heads = 4, got 3",
-    );
-    check(
-        |f| f["num_hidden_layers"] = json!(1_u64 << 40),
-        "`num_hidden_layers` must be positive and below 2^31, got 1099511627776",
-    );
-    check(|f| f["rms_norm_eps"] = json!(-1e-5), "`rms_norm_eps` must be in (0, 1), got -0.00001");
-    check(|f| f["hidden_act"] = json!("relu"), "`hidden_act` must be `silu`, got `relu`");
-    check(
-        |f| f["model_type"] = json!("gpt2"),
-        "`model_type`: `gpt2` is not one of llama, phi3, phi3small",
-    );
-    check(
-        |f| f["architectures"] = json!(["LlamaForSequenceClassification"]),
-        "`architectures`: `LlamaForSequenceClassification` is not one of LlamaForCausalLM, Phi3ForCausalLM, Phi3SmallForCausalLM",
-    );
-    check(
-        |f| f["architectures"] = json!(["Phi3ForCausalLM"]),
-        "`architectures`: `Phi3ForCausalLM` is no `llama`",
-    );
-    check(
-        |f| f["rope_scaling"] = json!({ "type": "yarn", "factor": 4.0 }),
-        "`rope_scaling.type`: `yarn` is not one of default, linear, llama3",
-    );
-    check(
-        |f| f["rope_parameters"] = json!({ "rope_type": "dynamic" }),
-        "`rope_parameters.rope_type`: `dynamic` is not one of default, linear, llama3",
-    );
-    check(
-        |f| f["rope_scaling"] = json!({ "rope_type": "llama3", "factor": 8.0 }),
-        "`rope_scaling.low_freq_factor` is missing",
-    );
-    check(|f| f["rope_theta"] = json!(0.5), "`rope_theta` must be finite and above 1, got 0.5");
-    let folder = folder();
-    edit_config(folder.path(), |f| f["vocab_size"] = json!("many"));
-    let said = message(folder.path());
-    assert!(said.starts_with("`config.json`: `vocab_size`: invalid type: string"), "{said}");
-    edit_config(folder.path(), |f| drop(f.as_object_mut().unwrap().remove("vocab_size")));
-    let said = message(folder.path());
-    assert!(
-        said.contains("`config.json`: ") && said.contains("missing field `vocab_size`"),
-        "{said}"
-    );
-    edit_config(folder.path(), |f| {
-        f["rope_scaling"] = json!({ "type": "linear", "factor": 2.0, "beta": 1 });
-    });
-    assert!(message(folder.path()).contains("unknown field `beta`"));
-}
-
-#[test]
-fn the_wrong_sizes_are_found_in_the_tensors() {
-    let folder = folder();
-    edit_config(folder.path(), |fields| fields["intermediate_size"] = json!(50));
-    let want = "`model.safetensors`: tensor `model.layers.0.mlp.gate_proj.weight` has shape [48, 32], the config's is [50, 32]";
-    assert_eq!(message(folder.path()), want);
-    // No memory is asked for by a number alone.
-    edit_config(folder.path(), |fields| {
-        fields["intermediate_size"] = json!(48);
-        fields["num_hidden_layers"] = json!(2_000_000_000);
-    });
-    let want = "`model.safetensors`: tensor `model.layers.2.input_layernorm.weight` is missing";
-    assert_eq!(message(folder.path()), want);
-}
-
-#[test]
-fn both_spellings_of_long_rope_are_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = all_lm_configs().remove(2);
-    lm(&config, 4).save(folder.path()).unwrap();
-    let (short, long) = (vec![1.0, 1.1, 1.2, 1.3], vec![2.0, 3.0, 4.0, 5.0]);
-    let mut read = Vec::new();
-    for kind in ["su", "longrope", "yarn"] {
-        edit_config(folder.path(), |f| {
-            f["rope_scaling"] = json!({ "type": kind, "short_factor": short, "long_factor": long });
-        });
-        read.push(LmConfig::read(&folder.path().join(CONFIG)).unwrap());
-    }
-    edit_config(folder.path(), |f| {
-        f.as_object_mut().unwrap().remove("rope_scaling");
-        f["rope_parameters"] = json!({
-            "rope_type": "longrope", "rope_theta": 100.0, "short_factor": short, "long_factor": long,
-            "original_max_position_embeddings": 12, "partial_rotary_factor": 1.0,
-        });
-    });
-    read.push(LmConfig::read(&folder.path().join(CONFIG)).unwrap());
-    assert!(read.windows(2).all(|pair| pair[0] == pair[1]));
-    let crate::lm::RopeScaling::LongRope { scales, .. } = read[0].rope.scaling else { panic!() };
-    let want = (1.0 + (64.0_f64 / 12.0).ln() / 12.0_f64.ln()).sqrt();
-    assert_eq!(scales, [want, want]);
-}
-
-#[test]
 fn a_decoder_that_is_shaped_like_a_llama_is_one() {
-    let config = DecoderConfig {
-        vocab_size: 37,
-        n_kv_heads: 2,
-        norm: NormPlacement::Pre,
-        norm_kind: NormKind::RmsNorm,
-        activation: Activation::SwiGlu,
-        positions: Positions::Rope { base: 100.0 },
-        ..tiny()
-    };
+    let config = like_a_llama();
     for (bias, tie_embeddings) in [(true, false), (false, true)] {
         let own = model(&DecoderConfig { bias, tie_embeddings, ..config.clone() }, 5);
         let folder = tempfile::tempdir().unwrap();
@@ -332,138 +209,11 @@ fn a_decoder_that_is_shaped_like_a_llama_is_one() {
 }
 
 #[test]
-fn makers_options_are_read() {
-    let folder = folder();
-    let path = folder.path().join(GENERATION);
-    let read = || GenerationDefaults::read(folder.path());
-    assert_eq!(read().unwrap().eos_tokens, [2]);
-    fs::write(&path, r#"{"do_sample": true, "temperature": 0.6, "top_p": 0.9, "top_k": 50, "eos_token_id": [7, 8]}"#).unwrap();
-    let options = read().unwrap().options(5);
-    assert_eq!((options.max_new_tokens, options.temperature), (5, 0.6));
-    assert_eq!((options.top_p, options.top_k), (Some(0.9), Some(50)));
-    assert_eq!(options.stop_tokens, [7, 8]);
-    fs::write(&path, r#"{"temperature": 0.6, "top_k": -1}"#).unwrap();
-    let options = read().unwrap().options(5);
-    assert_eq!(
-        (options.temperature, options.top_k, options.stop_tokens.as_slice()),
-        (0.0, None, [2].as_slice())
-    );
-    fs::write(&path, r#"{"top_p": 1.5}"#).unwrap();
-    let error = read().unwrap_err().to_string();
-    assert!(
-        error.ends_with("generation_config.json`: top_p must be in (0, 1], got 1.5"),
-        "{error}"
-    );
-    fs::remove_file(&path).unwrap();
-    assert_eq!(read().unwrap(), GenerationDefaults { eos_tokens: vec![2], ..Default::default() });
-}
-
-/// Bytes of a configuration changed at random: an error or a model, never a panic.
-#[test]
-fn mutated_configurations_do_not_panic() {
-    use rand::Rng;
-    let folder = folder();
-    let path = folder.path().join(CONFIG);
-    let sound = fs::read(&path).unwrap();
-    let mut rng = rng(7);
-    let mut refused = 0;
-    let n = if std::env::var_os("RUN_SLOW").is_some() { 40_000 } else { 400 };
-    for _ in 0..n {
-        let mut text = sound.clone();
-        for _ in 0..rng.random_range(1..4) {
-            let at = rng.random_range(0..text.len());
-            match rng.random_range(0..3) {
-                0 => text[at] = rng.random(),
-                1 => text[at] = b"0123456789-.e\"{}[],:"[rng.random_range(0..20)],
-                _ => drop(text.remove(at)),
-            }
-        }
-        fs::write(&path, text).unwrap();
-        refused += i32::from(load(folder.path()).is_err());
+fn names_of_a_decoder_and_of_a_llama_are_each_others() {
+    let own = DecoderConfig { bias: true, tie_embeddings: false, ..like_a_llama() };
+    for (name, _) in model(&own, 1).parameters().named_tensors() {
+        let published = decoder::published_name(&name);
+        assert_ne!(published, name);
+        assert_eq!(decoder::own_name(&published), name);
     }
-    assert!(refused > n / 2);
-}
-
-/// A Phi-3-small under its published names, against the same computed from its parts.
-#[test]
-fn phi_3_small_is_its_parts() {
-    use crate::phi3_small::{Phi3SmallAttention, gegelu};
-    use crate::{BlockSparse, Linear};
-    let mut rng = rng(11);
-    let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-    let mut draw = |name: &str, shape: &[i64]| {
-        let size = if shape.len() == 1 { 0.3 } else { 0.2 };
-        tensors.insert(name.to_owned(), crate::testing::normal(shape, &mut rng) * size);
-    };
-    draw("model.embed_tokens.weight", &[40, 16]);
-    for layer in 0..2 {
-        for (part, d_out, d_in) in [
-            ("self_attn.query_key_value", 32, 16),
-            ("self_attn.dense", 16, 16),
-            ("mlp.up_proj", 48, 16),
-            ("mlp.down_proj", 16, 24),
-        ] {
-            draw(&format!("model.layers.{layer}.{part}.weight"), &[d_out, d_in]);
-            draw(&format!("model.layers.{layer}.{part}.bias"), &[d_out]);
-        }
-        for norm in ["input_layernorm", "post_attention_layernorm"] {
-            draw(&format!("model.layers.{layer}.{norm}.weight"), &[16]);
-            draw(&format!("model.layers.{layer}.{norm}.bias"), &[16]);
-        }
-    }
-    draw("model.final_layernorm.weight", &[16]);
-    draw("model.final_layernorm.bias", &[16]);
-    let folder = tempfile::tempdir().unwrap();
-    let list: Vec<(String, Tensor)> =
-        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
-    save(&folder.path().join(WEIGHTS), &list, &BTreeMap::new()).unwrap();
-    let config = json!({
-        "model_type": "phi3small", "architectures": ["Phi3SmallForCausalLM"], "hidden_act": "gegelu",
-        "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "ff_intermediate_size": 24, "layer_norm_epsilon": 1e-5, "rope_embedding_base": 1000, "max_position_embeddings": 64,
-        "mup_width_multiplier": 4.0, "mup_embedding_multiplier": 3.0, "mup_attn_multiplier": 2.0, "mup_use_scaling": true,
-        "gegelu_limit": 1.5, "blocksparse_block_size": 2, "blocksparse_num_local_blocks": 2, "blocksparse_vert_stride": 3,
-        "blocksparse_homo_head_pattern": false, "dense_attention_every_n_layers": 2, "dummy_token_indices": [5, 39],
-    });
-    fs::write(folder.path().join(CONFIG), config.to_string()).unwrap();
-    let text = tokens(2, 17, 40, &mut rng);
-    let got = tch::no_grad(|| load(folder.path()).unwrap().logits(&text).unwrap());
-
-    let linear = |name: &str| {
-        let bias = tensors[&format!("{name}.bias")].shallow_clone();
-        Linear::new(tensors[&format!("{name}.weight")].shallow_clone(), Some(bias)).unwrap()
-    };
-    let through = |x: &Tensor, name: &str| {
-        let Linear { weight, bias } = linear(name);
-        x.linear(&weight, bias.as_ref())
-    };
-    let norm = |x: &Tensor, name: &str| {
-        let Linear { weight, bias } = linear(name);
-        x.layer_norm([16], Some(&weight), bias.as_ref(), 1e-5, true)
-    };
-    let table = &tensors["model.embed_tokens.weight"];
-    let mut x = Tensor::embedding(table, &text, -1, false, false) * 3.0;
-    for layer in 0..2 {
-        let name = |part: &str| format!("model.layers.{layer}.{part}");
-        let sparse = BlockSparse { block_size: 2, n_local_blocks: 2, vertical_stride: 3 };
-        let attention = Phi3SmallAttention {
-            n_heads: 4,
-            n_kv_heads: 2,
-            rope_theta: 1000.0,
-            mup_attn_multiplier: 2.0,
-            block_sparse: Some(sparse).filter(|_| layer == 0),
-        };
-        let normed = norm(&x, &name("input_layernorm"));
-        let (qkv, dense) =
-            (linear(&name("self_attn.query_key_value")), linear(&name("self_attn.dense")));
-        x += attention.forward(&normed, &qkv, &dense).unwrap();
-        let wide = through(&norm(&x, &name("post_attention_layernorm")), &name("mlp.up_proj"));
-        x += through(&gegelu(&wide, Some(1.5)).unwrap(), &name("mlp.down_proj"));
-    }
-    let want = norm(&x, "model.final_layernorm").matmul(&table.tr()) / 4.0;
-    let barred = Tensor::from_slice(&[5_i64, 39]);
-    assert!(got.index_select(-1, &barred).eq(f64::NEG_INFINITY).all().int64_value(&[]) == 1);
-    let kept = |x: &Tensor| x.index_fill(-1, &barred, 0.0);
-    // The same sums, some in another order.
-    assert!(max_diff(&kept(&got), &kept(&want)) < 1e-4);
 }

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use forerun_tensors::SafetensorsFile;
 use forerun_tensors::kernels::PackedMatrix;
-use forerun_tensors::{Error as TensorError, SafetensorsFile};
-use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::fields::parse;
-use super::{INDEX, WEIGHTS, read, refused};
+use super::files::{WeightFiles, weight_files, wrong};
 use crate::error::{Error, Result};
 use crate::lm::Source;
 use crate::quantize::{PackedTensor, packed_tensors};
@@ -27,56 +25,15 @@ pub(super) struct Weights {
     rename: fn(&str) -> String,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Weights {
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        let (single, index) = (folder.join(WEIGHTS), folder.join(INDEX));
-        if single.exists() || !index.exists() {
-            let file = SafetensorsFile::open(&single)?;
-            let left = file.names().map(|name| (name.to_owned(), 0)).collect();
-            return Self::of(single, vec![file], left);
-        }
-        let Index { weight_map } = parse(&index, &read(&index)?)?;
-        let mut names: Vec<&String> = weight_map.values().collect();
-        names.sort();
-        names.dedup();
-        let mut files = Vec::new();
-        for name in &names {
-            // Only files beside the index: a checkpoint must not reach out of its folder.
-            if Path::new(name).file_name().is_none_or(|base| base != name.as_str()) {
-                return Err(refused(&index, format!("`{name}` is not the name of a file")));
-            }
-            files.push(SafetensorsFile::open(&folder.join(name))?);
-        }
-        let mut left = BTreeMap::new();
-        for (tensor, file) in &weight_map {
-            let place = names.binary_search(&file).unwrap_or_default();
-            files[place].shape(tensor)?; // or else it is missing there
-            left.insert(tensor.clone(), place);
-        }
-        for (place, file) in files.iter().enumerate() {
-            if let Some(extra) = file.names().find(|name| left.get(*name) != Some(&place)) {
-                let reason = "is not what the index says is in this file".to_owned();
-                return Err(tensor(file.path(), extra, reason));
-            }
-        }
-        Self::of(index, files, left)
-    }
-
-    fn of(
-        path: PathBuf,
-        files: Vec<SafetensorsFile>,
-        left: BTreeMap<String, usize>,
-    ) -> Result<Self> {
+        let WeightFiles { path, files, tensors } = weight_files(folder)?;
+        let files: Vec<SafetensorsFile> = files.into_iter().map(|(_, file)| file).collect();
         let mut packed = BTreeMap::new();
         for file in &files {
             packed.extend(packed_tensors(file)?);
         }
-        Ok(Self { path, files, left, packed, rename: str::to_owned })
+        Ok(Self { path, files, left: tensors, packed, rename: str::to_owned })
     }
 
     /// The same, of tensors whose names in the files are given by `rename`.
@@ -91,8 +48,8 @@ impl Weights {
         match self.left.iter().find(|(name, _)| is_extra(name)) {
             None => Ok(()),
             Some((name, &place)) => {
-                let reason = "is unexpected: the model has no tensor of that name".to_owned();
-                Err(tensor(self.files[place].path(), name, reason))
+                let reason = "is unexpected: the model has no tensor of that name";
+                Err(wrong(self.files[place].path(), name, reason))
             }
         }
     }
@@ -102,17 +59,17 @@ impl Source for Weights {
     fn take(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let name = (self.rename)(name);
         let Some(place) = self.left.remove(&name) else {
-            return Err(tensor(&self.path, &name, "is missing".to_owned()));
+            return Err(wrong(&self.path, &name, "is missing"));
         };
         let file = &self.files[place];
         let (got, kind) = (file.shape(&name)?, file.kind(&name)?);
         if got != shape {
             let reason = format!("has shape {got:?}, the config's is {shape:?}");
-            return Err(tensor(file.path(), &name, reason));
+            return Err(wrong(file.path(), &name, reason));
         }
         if !matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16) {
             let reason = format!("has kind {kind:?}, which no weight can have");
-            return Err(tensor(file.path(), &name, reason));
+            return Err(wrong(file.path(), &name, reason));
         }
         Ok(file.tensor(&name)?)
     }
@@ -121,12 +78,12 @@ impl Source for Weights {
         let name = (self.rename)(name);
         let Some(packed) = self.packed.get(&name) else { return Ok(None) };
         let Some(place) = self.left.remove(&name) else {
-            return Err(tensor(&self.path, &name, "is missing".to_owned()));
+            return Err(wrong(&self.path, &name, "is missing"));
         };
         let file = &self.files[place];
         if packed.size != shape {
             let reason = format!("has shape {:?}, the config's is {shape:?}", packed.size);
-            return Err(tensor(file.path(), &name, reason));
+            return Err(wrong(file.path(), &name, reason));
         }
         Ok(Some(packed.read(file, &name)?))
     }
@@ -136,10 +93,6 @@ impl Source for Weights {
     }
 
     fn refuse(&self, name: &str, reason: &str) -> Error {
-        tensor(&self.path, name, reason.to_owned())
+        wrong(&self.path, name, reason)
     }
-}
-
-fn tensor(path: &Path, name: &str, reason: String) -> Error {
-    TensorError::Tensor { path: path.to_owned(), name: name.to_owned(), reason }.into()
 }

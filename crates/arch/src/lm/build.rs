@@ -11,11 +11,12 @@ use super::block::LmBlock;
 use super::config::{LmConfig, LmFamily, Phi3Small};
 use super::mlp::{Gating, LmMlp};
 use super::norm::LmNorm;
-use super::projection::{Joined, Linear, Map, Projection};
+use super::projection::{Joined, Map, Projection};
 use super::rope::RopeTables;
 use super::table::Table;
 use crate::error::{Error, Result};
-use crate::phi3_small::{joined_qkv, ungrouped, uninterleaved};
+use crate::linear::Linear;
+use crate::phi3_small::in_model_order;
 use crate::quantize::PackedLinear;
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -61,7 +62,7 @@ impl CausalLm {
         let (embedding, kind) = table(&config, source, kind, device)?;
         let mut parts = Parts { config: &config, source, kind, device };
         let blocks = (0..config.n_layers).map(|layer| parts.block(layer)).collect::<Result<_>>()?;
-        let small = config.phi3_small.as_ref();
+        let small = config.phi3_small();
         let final_norm =
             parts.norm(if small.is_some() { "model.final_layernorm" } else { "model.norm" })?;
         let head = parts.head(&embedding)?;
@@ -82,7 +83,7 @@ impl CausalLm {
         let held = |ok: bool, field: &str, want: &str| {
             forerun_tensors::ensure(ok, field, want, "another form")
         };
-        let in_order = self.config.family != LmFamily::Phi3Small;
+        let in_order = self.config.phi3_small().is_none();
         held(in_order, "family", "one whose matrices are held in the checkpoint's order")?;
         for projection in self.projections().chain([&self.head]) {
             held(projection.linear().is_some(), projection.name(), "held as a matrix")?;
@@ -157,16 +158,6 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    fn linear(&mut self, name: &str, d_out: i64, d_in: i64, bias: bool) -> Result<Linear> {
-        let weight = self.source.take(&format!("{name}.weight"), &[d_out, d_in])?;
-        let weight = weight.f_to_kind(self.kind)?.f_to_device(self.device)?;
-        let bias = match bias {
-            true => Some(self.vector(&format!("{name}.bias"), d_out)?),
-            false => None,
-        };
-        Ok(Linear { weight, bias })
-    }
-
     fn vector(&mut self, name: &str, width: i64) -> Result<Tensor> {
         let vector = self.source.take(name, &[width])?;
         Ok(vector.f_to_kind(Kind::Float)?.f_to_device(self.device)?)
@@ -175,21 +166,30 @@ impl Parts<'_> {
     fn projection(&mut self, name: &str, d_out: i64, d_in: i64, bias: bool) -> Result<Projection> {
         let weight = format!("{name}.weight");
         let Some(matrix) = self.source.take_packed(&weight, [d_out, d_in])? else {
-            return Ok(Projection::new(name, self.linear(name, d_out, d_in, bias)?)?);
+            let weight = self.source.take(&weight, &[d_out, d_in])?;
+            let weight = in_model_order(self.config, name, &weight)?;
+            let weight = weight.f_to_kind(self.kind)?.f_to_device(self.device)?;
+            let bias = self.bias(name, d_out, bias)?;
+            return Ok(Projection::new(name, Linear { weight, bias })?);
         };
         on_cpu(self.source, &weight, self.device)?;
-        let bias = match bias {
-            true => Some(self.vector(&format!("{name}.bias"), d_out)?),
-            false => None,
-        };
+        let bias = self.bias(name, d_out, bias)?;
         Ok(Projection::new(name, PackedLinear { matrix, bias })?)
+    }
+
+    fn bias(&mut self, name: &str, d_out: i64, there: bool) -> Result<Option<Tensor>> {
+        if !there {
+            return Ok(None);
+        }
+        let bias = self.vector(&format!("{name}.bias"), d_out)?;
+        Ok(Some(in_model_order(self.config, name, &bias)?))
     }
 
     fn norm(&mut self, name: &str) -> Result<LmNorm> {
         let width = self.config.d_model;
         let weight = self.vector(&format!("{name}.weight"), width)?;
         let bias = match self.config.family {
-            LmFamily::Phi3Small => Some(self.vector(&format!("{name}.bias"), width)?),
+            LmFamily::Phi3Small(_) => Some(self.vector(&format!("{name}.bias"), width)?),
             LmFamily::Llama | LmFamily::Phi3 => None,
         };
         Ok(LmNorm { name: name.to_owned(), weight, bias, eps: self.config.norm_eps })
@@ -240,6 +240,10 @@ impl Parts<'_> {
         let part = |rest: &str| format!("{name}.{rest}");
         let (d_q, d_kv) = (n_heads * head_dim, n_kv_heads * head_dim);
         let d_qkv = d_q + 2 * d_kv;
+        let in_one = |this: &mut Self, rest: &str| -> Result<Joined> {
+            let map = this.projection(&part(rest), d_qkv, d_model, bias)?;
+            Ok(Joined { maps: vec![map], widths: vec![d_q, d_kv, d_kv] })
+        };
         let qkv = match self.config.family {
             LmFamily::Llama => Joined {
                 maps: vec![
@@ -249,17 +253,10 @@ impl Parts<'_> {
                 ],
                 widths: vec![d_q, d_kv, d_kv],
             },
-            LmFamily::Phi3 => Joined {
-                maps: vec![self.projection(&part("qkv_proj"), d_qkv, d_model, bias)?],
-                widths: vec![d_q, d_kv, d_kv],
-            },
-            LmFamily::Phi3Small => {
-                let linear = self.linear(&part("query_key_value"), d_qkv, d_model, bias)?;
-                let linear = ungrouped(&linear, n_heads, n_kv_heads, head_dim)?;
-                joined_qkv(&part("query_key_value"), linear, n_heads, n_kv_heads, head_dim)?
-            }
+            LmFamily::Phi3 => in_one(self, "qkv_proj")?,
+            LmFamily::Phi3Small(_) => in_one(self, "query_key_value")?,
         };
-        let small = self.config.phi3_small.is_some();
+        let small = self.config.phi3_small().is_some();
         let out = part(if small { "dense" } else { "o_proj" });
         Ok(LmAttention {
             qkv,
@@ -274,10 +271,10 @@ impl Parts<'_> {
 
     fn pattern(&self, layer: i64) -> Pattern {
         if let Some(Phi3Small { block_sparse, dense_attention_every_n_layers: n, .. }) =
-            self.config.phi3_small
+            self.config.phi3_small()
             && (layer + 1) % n != 0
         {
-            return Pattern::Sparse(block_sparse);
+            return Pattern::Sparse(*block_sparse);
         }
         let window = self.config.sliding_window;
         Pattern::Dense(window.map_or(Mask::Causal, |window| Mask::SlidingWindow { window }))
@@ -286,27 +283,21 @@ impl Parts<'_> {
     fn mlp(&mut self, name: &str) -> Result<LmMlp> {
         let &LmConfig { d_model, d_ff, mlp_bias: bias, .. } = self.config;
         let part = |rest: &str| format!("{name}.{rest}");
-        let packed = |name: String, linear: Linear| -> Result<Joined> {
-            Ok(Joined { maps: vec![Projection::new(name, linear)?], widths: vec![d_ff, d_ff] })
-        };
-        let (gate_up, kind) = match &self.config.phi3_small {
-            Some(Phi3Small { gegelu_limit, .. }) => {
-                let linear = self.linear(&part("up_proj"), 2 * d_ff, d_model, bias)?;
-                let linear = uninterleaved(&linear)?;
-                (packed(part("up_proj"), linear)?, Gating::GeGelu(*gegelu_limit))
+        let widths = vec![d_ff, d_ff];
+        let in_one =
+            |this: &mut Self, rest: &str| this.projection(&part(rest), 2 * d_ff, d_model, bias);
+        let (maps, kind) = match &self.config.family {
+            LmFamily::Llama => {
+                let gate = self.projection(&part("gate_proj"), d_ff, d_model, bias)?;
+                let up = self.projection(&part("up_proj"), d_ff, d_model, bias)?;
+                (vec![gate, up], Gating::SwiGlu)
             }
-            None if self.config.family == LmFamily::Phi3 => {
-                let map = self.projection(&part("gate_up_proj"), 2 * d_ff, d_model, bias)?;
-                (Joined { maps: vec![map], widths: vec![d_ff, d_ff] }, Gating::SwiGlu)
-            }
-            None => {
-                let maps = vec![
-                    self.projection(&part("gate_proj"), d_ff, d_model, bias)?,
-                    self.projection(&part("up_proj"), d_ff, d_model, bias)?,
-                ];
-                (Joined { maps, widths: vec![d_ff, d_ff] }, Gating::SwiGlu)
+            LmFamily::Phi3 => (vec![in_one(self, "gate_up_proj")?], Gating::SwiGlu),
+            LmFamily::Phi3Small(Phi3Small { gegelu_limit, .. }) => {
+                (vec![in_one(self, "up_proj")?], Gating::GeGelu(*gegelu_limit))
             }
         };
+        let gate_up = Joined { maps, widths };
         let down = self.projection(&part("down_proj"), d_model, d_ff, bias)?;
         Ok(LmMlp { gate_up, down, kind })
     }

@@ -12,6 +12,9 @@ use super::forward::CHUNK;
 /// Fewer rows than this are not worth another allocation.
 const MIN_CAPACITY: i64 = 64;
 
+/// Bytes that are asked for at once where so many tokens are expected.
+const RESERVED: i64 = 1 << 30;
+
 /// What a [`CausalLm`] remembers of one sequence.
 ///
 /// Keys are held rotated. What a sliding window can no longer show is dropped, so that memory does not grow beyond about twice the window.
@@ -53,7 +56,8 @@ struct Layer {
 }
 
 impl LmCache {
-    /// An empty cache for one sequence of `model`, of `n_tokens` tokens if nothing comes in between: more only cost time.
+    /// An empty cache for one sequence of `model`, of `n_tokens` tokens if nothing comes in between: it then never takes more memory than
+    /// those need. Any other number costs time or memory only: no more than 1 GiB is asked for before it is needed.
     #[must_use]
     pub fn new(model: &CausalLm, n_tokens: usize) -> Self {
         let config = model.config();
@@ -108,7 +112,9 @@ impl LmCache {
         let room = self.shape.room.min(limit);
         let capacity = match 2 * needed <= self.capacity {
             true => self.capacity,
-            false if needed <= room && self.capacity == 0 => room,
+            false if needed <= room && self.capacity < room => {
+                (2 * needed).max(RESERVED / self.shape.row_bytes() as i64).min(room)
+            }
             false => (2 * needed).max(MIN_CAPACITY),
         };
         let Shape { n_layers, n_kv_heads: heads, head_dim, kind, device, .. } = self.shape;
@@ -165,7 +171,14 @@ impl LmCache {
     /// Bytes of the buffers.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
-        let row = self.shape.head_dim as usize * self.shape.kind.elt_size_in_bytes();
-        2 * self.layers.len() * (self.shape.n_kv_heads * self.capacity) as usize * row
+        if self.layers.is_empty() { 0 } else { self.shape.row_bytes() * self.capacity as usize }
+    }
+}
+
+impl Shape {
+    /// Of a token, in all layers.
+    fn row_bytes(&self) -> usize {
+        let channels = (self.n_kv_heads * self.head_dim) as usize;
+        2 * self.n_layers as usize * channels * self.kind.elt_size_in_bytes()
     }
 }

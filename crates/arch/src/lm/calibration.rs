@@ -1,6 +1,6 @@
 //! What the inputs of a model's linear maps look like, a few blocks at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use forerun_tensors::ensure;
 
@@ -11,15 +11,16 @@ use crate::quantize::Hessian;
 /// Hessians of a model's linear maps on some texts, worked out when they are asked for: what [`crate::quantize_folder`] and
 /// [`CausalLm::pack`] want to be handed for GPTQ.
 ///
-/// As many blocks as are chosen are observed together; for each such part the texts are read once more. In memory at a time are the Hessians of
-/// one part, 4 bytes for each pair of input channels of each map. Parts follow the order of names (0, 1, 10, 11, .., 2), as files do.
+/// As many neighbouring blocks as are chosen are observed together; for each such part the texts are read once. In memory at a time are the
+/// Hessians of one part, 4 bytes for each pair of input channels of each map, and of those before it that have not been asked for yet:
+/// files are in the order of names (0, 1, 10, 11, .., 2).
 #[derive(Debug)]
 pub struct Calibration<'a> {
     model: &'a mut CausalLm,
     texts: Vec<&'a [i64]>,
-    /// Which part each block, as it stands in names, belongs to.
-    parts: BTreeMap<String, usize>,
+    blocks_at_once: usize,
     found: BTreeMap<String, Hessian>,
+    n_readings: usize,
 }
 
 impl<'a> Calibration<'a> {
@@ -34,15 +35,10 @@ impl<'a> Calibration<'a> {
     ) -> Result<Self> {
         ensure(!texts.is_empty(), "texts", "at least one", "none")?;
         ensure(blocks_at_once > 0, "blocks_at_once", "positive", blocks_at_once)?;
-        let blocks: BTreeSet<String> =
-            model.projections().filter_map(|map| block_of(map.name())).map(str::to_owned).collect();
-        let part = |(rank, block)| (block, rank / blocks_at_once);
-        let parts = blocks.into_iter().enumerate().map(part).collect();
-        Ok(Self { model, texts, parts, found: BTreeMap::new() })
+        Ok(Self { model, texts, blocks_at_once, found: BTreeMap::new(), n_readings: 0 })
     }
 
-    /// The Hessian of the linear map `name`; none if no block has a map of that name. Each can be asked for once, and those of one
-    /// part should be asked for together.
+    /// The Hessian of the linear map `name`; none if no block has a map of that name. For a second time the texts are read again.
     ///
     /// # Errors
     /// As [`CausalLm::calibrate`].
@@ -50,19 +46,26 @@ impl<'a> Calibration<'a> {
         if let Some(known) = self.found.remove(name) {
             return Ok(Some(known));
         }
+        let part_of = |name: &str| block_of(name).map(|block| block / self.blocks_at_once);
         let known = self.model.projections().any(|map| map.name() == name);
-        let part_of = |name: &str| block_of(name).and_then(|block| self.parts.get(block));
         let Some(part) = part_of(name).filter(|_| known) else { return Ok(None) };
         let chosen = |name: &str| part_of(name) == Some(part);
-        self.found = self.model.calibrate(&self.texts, &chosen)?;
+        self.found.extend(self.model.calibrate(&self.texts, &chosen)?);
+        self.n_readings += 1;
         Ok(self.found.remove(name))
+    }
+
+    /// How often the texts have been read so far.
+    #[must_use]
+    pub fn n_readings(&self) -> usize {
+        self.n_readings
     }
 }
 
 /// The number in `model.layers.NUMBER.self_attn.q_proj`.
-fn block_of(name: &str) -> Option<&str> {
+fn block_of(name: &str) -> Option<usize> {
     let (_, rest) = name.split_once("layers.")?;
-    rest.split('.').next()
+    rest.split('.').next()?.parse().ok()
 }
 
 #[cfg(test)]

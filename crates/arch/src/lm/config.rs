@@ -44,12 +44,10 @@ pub struct LmConfig {
     pub eos_tokens: Vec<i64>,
     /// Token that fills up.
     pub pad_token: Option<i64>,
-    /// What only Phi-3-small has.
-    pub phi3_small: Option<Phi3Small>,
 }
 
 /// Whose names and layout of tensors a checkpoint has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum LmFamily {
     /// Llama 2 and 3 and what is shaped like them (SmolLM2): queries, keys and values apart.
@@ -57,7 +55,7 @@ pub enum LmFamily {
     /// Phi-3 mini and medium: `qkv_proj` and `gate_up_proj`.
     Phi3,
     /// Phi-3-small: LayerNorm, biases, its own attention and MLP.
-    Phi3Small,
+    Phi3Small(Phi3Small),
 }
 
 /// Rotary positions.
@@ -164,17 +162,50 @@ impl LmConfig {
         let want = format!("a divisor of n_heads = {}", self.n_heads);
         ensure(divides, "n_kv_heads", &want, self.n_kv_heads)?;
         ensure(self.norm_eps > 0.0 && self.norm_eps < 1.0, "norm_eps", "in (0, 1)", self.norm_eps)?;
+        if let Some(small) = self.phi3_small() {
+            small.validate(self.vocab_size)?;
+        }
         self.rope.validate(self.head_dim)
+    }
+
+    /// What only Phi-3-small has, if it is one.
+    #[must_use]
+    pub fn phi3_small(&self) -> Option<&Phi3Small> {
+        match &self.family {
+            LmFamily::Phi3Small(small) => Some(small),
+            LmFamily::Llama | LmFamily::Phi3 => None,
+        }
     }
 
     /// What q·k is multiplied by.
     #[must_use]
     pub fn attention_scale(&self) -> f64 {
         let head_dim = self.head_dim as f64;
-        match &self.phi3_small {
+        match self.phi3_small() {
             Some(small) => small.mup_attn_multiplier / head_dim,
             None => head_dim.powf(-0.5),
         }
+    }
+}
+
+impl Phi3Small {
+    fn validate(&self, vocab_size: i64) -> Result<()> {
+        for (field, value) in [
+            ("mup_embedding_multiplier", self.mup_embedding_multiplier),
+            ("mup_width_multiplier", self.mup_width_multiplier),
+            ("mup_attn_multiplier", self.mup_attn_multiplier),
+            ("gegelu_limit", self.gegelu_limit.unwrap_or(1.0)),
+        ] {
+            ensure(value > 0.0 && value.is_finite(), field, "positive and finite", value)?;
+        }
+        self.block_sparse.validate()?;
+        let every = self.dense_attention_every_n_layers;
+        ensure(every > 0, "dense_attention_every_n_layers", "positive", every)?;
+        for token in &self.dummy_tokens {
+            let want = format!("token ids, from 0 to {}", vocab_size - 1);
+            ensure((0..vocab_size).contains(token), "dummy_tokens", &want, token)?;
+        }
+        Ok(())
     }
 }
 
@@ -252,6 +283,15 @@ fn llama3(frequency: f32, factor: f64, [low, high]: [f64; 2], original: i64) -> 
 }
 
 impl RopeScaling {
+    /// What LongRoPE multiplies cosines and sines by where a model does not say: `√(1 + ln factor / ln original)`, for texts up to
+    /// `factor` times as long as those of the first training (LongRoPE's published code).
+    pub(crate) fn long_rope_scale(factor: f64, original_max_seq_len: i64) -> f64 {
+        match factor <= 1.0 {
+            true => 1.0,
+            false => (1.0 + factor.ln() / (original_max_seq_len as f64).ln()).sqrt(),
+        }
+    }
+
     fn validate(&self, pairs: usize) -> Result<()> {
         let positive = |field: &str, value: f64| {
             ensure(value > 0.0 && value.is_finite(), field, "positive and finite", value)

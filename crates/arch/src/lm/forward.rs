@@ -15,7 +15,8 @@ pub(super) const CHUNK: i64 = 512;
 
 impl CausalLm {
     /// Next-token logits of `tokens`, i64 `[batch, seq]`: f32 `[batch, seq, vocab]`. Differentiable: where a weight requires a
-    /// gradient, it is recorded. Texts of different lengths may be filled up on the right, which no earlier token sees.
+    /// gradient, it is recorded. Texts of different lengths may be filled up on the right, which no earlier token sees; but LongRoPE goes by
+    /// `seq`, so that the texts of a batch that is longer than the model's first training are all read with the factors for long ones.
     ///
     /// # Errors
     /// [`TensorError::Shape`] if `tokens` is not a non-empty matrix; [`TensorError::Tch`] if an id is not in the vocabulary.
@@ -243,7 +244,7 @@ impl CausalLm {
     fn embed(&self, tokens: &Tensor) -> Result<Tensor> {
         let tokens = tokens.f_to_device(self.device)?;
         let x = self.embedding.look_up(&tokens)?;
-        match &self.config.phi3_small {
+        match self.config.phi3_small() {
             Some(small) => Ok(x.f_mul_scalar(small.mup_embedding_multiplier)?),
             None => Ok(x),
         }
@@ -262,7 +263,7 @@ impl CausalLm {
     }
 
     fn is_sparse(&self) -> bool {
-        self.config.phi3_small.is_some()
+        self.config.phi3_small().is_some()
     }
 
     fn batch_of(&self, tokens: &Tensor) -> Result<(i64, i64)> {

@@ -4,35 +4,17 @@ use std::ops::ControlFlow;
 
 use forerun_tensors::{Mask, ensure};
 use rand::Rng;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{CausalLm, LmCache};
 use crate::error::Result;
-use crate::sample::{Generation, ensure_sound, sample};
-
-/// A token that was chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Chosen {
-    /// Its id.
-    pub token: i64,
-    /// The natural logarithm of its probability under the model itself, before temperature and the other options.
-    pub log_prob: f64,
-}
-
-/// A text that is being written.
-struct Writing<'r, R> {
-    /// In the caller's list.
-    index: usize,
-    cache: LmCache,
-    rng: &'r mut R,
-    /// The prompt and what follows.
-    text: Vec<i64>,
-    n_prompt: usize,
-}
+use crate::generate::{Chosen, Continues, continue_all};
+use crate::sample::Generation;
 
 impl CausalLm {
     /// Continues `prompt` (not empty) and returns the new token ids. `on_token` sees each as it is chosen and may end the text. All
-    /// randomness comes from `rng`, one number a token, so a seed fixes the text.
+    /// randomness comes from `rng`, one number a token, so a seed fixes the text. Nothing but `options` and `on_token` ends a text: beyond
+    /// [`max_seq_len`](crate::LmConfig::max_seq_len) the model goes on at positions that it has not been trained on, mostly badly.
     ///
     /// # Errors
     /// [`forerun_tensors::Error::Config`] if an option is out of range, the prompt is empty or has an id that is not in the
@@ -66,80 +48,22 @@ impl CausalLm {
         rngs: &mut [R],
         on_token: &mut dyn FnMut(usize, Chosen) -> ControlFlow<()>,
     ) -> Result<Vec<Vec<i64>>> {
-        self.check_generation(prompts, options)?;
-        let want = format!("one a prompt, {}", prompts.len());
-        ensure(rngs.len() == prompts.len(), "rngs", &want, rngs.len())?;
-        let _no_grad = tch::no_grad_guard();
-        let mut done = vec![Vec::new(); prompts.len()];
-        let mut writing = Vec::new();
-        for (index, (prompt, rng)) in prompts.iter().zip(rngs).enumerate() {
-            let cache = LmCache::new(self, prompt.len() + options.max_new_tokens);
-            let mut text =
-                Writing { index, cache, rng, text: prompt.to_vec(), n_prompt: prompt.len() };
-            if options.max_new_tokens == 0 {
-                continue;
-            }
-            let logits = self.extend(prompt, &mut text.cache)?.f_unsqueeze(0)?;
-            let goes_on = text.choose(&logits.f_select(0, 0)?, options, on_token)?;
-            keep(text, goes_on, &mut writing, &mut done);
-        }
-        while !writing.is_empty() {
-            let last = |text: &Writing<'_, R>| text.text.last().copied().unwrap_or_default();
-            let tokens: Vec<i64> = writing.iter().map(last).collect();
-            let mut caches: Vec<&mut LmCache> =
-                writing.iter_mut().map(|text| &mut text.cache).collect();
-            let logits = self.step(&tokens, &mut caches)?;
-            for (row, mut text) in std::mem::take(&mut writing).into_iter().enumerate() {
-                let goes_on = text.choose(&logits.f_select(0, row as i64)?, options, on_token)?;
-                keep(text, goes_on, &mut writing, &mut done);
-            }
-        }
-        Ok(done)
-    }
-
-    fn check_generation(&self, prompts: &[&[i64]], options: &Generation) -> Result<()> {
-        options.validate()?;
         let own = "Causal: the window of a loaded model is its own";
         ensure(options.mask == Mask::Causal, "mask", own, format!("{:?}", options.mask))?;
-        for prompt in prompts {
-            ensure(!prompt.is_empty(), "prompt", "at least one token", "none")?;
-        }
-        Ok(())
+        continue_all(self, prompts, options, rngs, on_token)
     }
 }
 
-impl<R: Rng> Writing<'_, R> {
-    /// Adds the next token; whether the text goes on.
-    fn choose(
-        &mut self,
-        logits: &Tensor,
-        options: &Generation,
-        on_token: &mut dyn FnMut(usize, Chosen) -> ControlFlow<()>,
-    ) -> Result<bool> {
-        let total = logits.f_logsumexp([-1_i64].as_slice(), false)?.f_double_value(&[])?;
-        let logits: Vec<f32> = Vec::try_from(&logits.f_to_kind(Kind::Float)?)?;
-        ensure_sound(&logits)?;
-        let index = sample(&logits, &self.text, options, self.rng);
-        let token = index as i64;
-        if options.stop_tokens.contains(&token) {
-            return Ok(false);
-        }
-        self.text.push(token);
-        let chosen = Chosen { token, log_prob: f64::from(logits[index]) - total };
-        let broken = on_token(self.index, chosen).is_break();
-        Ok(!broken && self.text.len() - self.n_prompt < options.max_new_tokens)
-    }
-}
+impl Continues for CausalLm {
+    type Cache = LmCache;
 
-fn keep<'r, R>(
-    text: Writing<'r, R>,
-    goes_on: bool,
-    writing: &mut Vec<Writing<'r, R>>,
-    done: &mut [Vec<i64>],
-) {
-    if goes_on {
-        writing.push(text);
-    } else {
-        done[text.index] = text.text[text.n_prompt..].to_vec();
+    fn begin(&self, prompt: &[i64], n_tokens: usize) -> Result<(LmCache, Tensor)> {
+        let mut cache = LmCache::new(self, n_tokens);
+        let logits = self.extend(prompt, &mut cache)?;
+        Ok((cache, logits))
+    }
+
+    fn go_on(&self, tokens: &[i64], caches: &mut [&mut LmCache]) -> Result<Tensor> {
+        self.step(tokens, caches)
     }
 }

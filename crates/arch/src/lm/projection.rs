@@ -7,6 +7,7 @@ use forerun_tensors::{Error as TensorError, Result, ensure};
 use tch::{Kind, Tensor};
 
 use super::pass::Pass;
+use crate::linear::Linear;
 use crate::lora::Adapter;
 use crate::quantize::{Hessian, PackedLinear};
 
@@ -30,15 +31,6 @@ pub enum Map {
     Plain(Linear),
     /// 4 or 8 bits a weight.
     Packed(PackedLinear),
-}
-
-/// `x · weightᵀ + bias`.
-#[derive(Debug)]
-pub struct Linear {
-    /// `[out, in]`, f32, bf16 or f16.
-    pub weight: Tensor,
-    /// f32 `[out]`.
-    pub bias: Option<Tensor>,
 }
 
 impl Projection {
@@ -162,7 +154,7 @@ impl Projection {
     /// [`TensorError::Tch`] or [`TensorError::Config`] if `x` has other channels.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let base = match &self.map {
-            Map::Plain(linear) => linear.forward(x)?,
+            Map::Plain(linear) => linear.forward_narrow(x)?,
             Map::Packed(packed) => packed.forward(x)?,
         };
         self.finish(base, x)
@@ -226,15 +218,6 @@ impl From<Linear> for Map {
 impl From<PackedLinear> for Map {
     fn from(packed: PackedLinear) -> Self {
         Self::Packed(packed)
-    }
-}
-
-impl Linear {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (kind, own) = (x.kind(), self.weight.kind());
-        let bias = self.bias.as_ref().map(|bias| bias.f_to_kind(own)).transpose()?;
-        let product = x.f_to_kind(own)?.f_linear(&self.weight, bias.as_ref())?;
-        Ok(product.f_to_kind(kind)?)
     }
 }
 

@@ -1,9 +1,13 @@
 use std::ops::ControlFlow;
 
 use forerun_tensors::Error as TensorError;
+use forerun_tensors::kernels::WeightFormat;
 use proptest::prelude::*;
 
 use super::*;
+use crate::generate::Chosen;
+use crate::linear::Linear;
+use crate::quantize::QuantizeConfig;
 use crate::sample::Generation;
 use crate::testing::{CPU, all_lm_configs, lm, lm_config, max_diff, rng, tokens};
 
@@ -131,7 +135,7 @@ fn a_padded_batch_is_its_texts_one_by_one() {
         let padded = [&[7; 4], short.as_slice(), &long].concat();
         let tokens = Tensor::from_slice(&padded).view([2, 9]);
         let got = tch::no_grad(|| model.logits_padded(&tokens, &[4, 0]));
-        if config.family == LmFamily::Phi3Small {
+        if config.phi3_small().is_some() {
             assert!(got.is_err());
             continue;
         }
@@ -208,6 +212,115 @@ fn narrow_weights_compute_nearly_the_same() {
                 let same = config.rope.range(i as i64 + 1) == config.rope.range(20);
                 assert!(!same || apart(&logits, &want.get(i as i64)) < tolerance, "{kind:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn without_a_bound_only_the_callback_ends_the_text() {
+    for config in all_lm_configs() {
+        let model = lm(&config, 3);
+        let (prompt, bound) = (ids(5, 2), 2 * config.max_seq_len as usize);
+        let all = model.generate(&prompt, &greedy(bound), &mut rng(1), &mut go_on).unwrap();
+        assert_eq!(all.len(), bound); // beyond the length that the model was made for
+        let mut left = bound;
+        let mut until_then = |_| {
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        };
+        let unbounded = greedy(usize::MAX);
+        let new = model.generate(&prompt, &unbounded, &mut rng(1), &mut until_then).unwrap();
+        assert_eq!(new, all);
+    }
+}
+
+#[test]
+fn a_cache_takes_what_is_expected_and_no_more_than_is_needed() {
+    let model = lm(&lm_config(), 1);
+    let after = |n_tokens: usize, n_read: i64| {
+        let mut cache = LmCache::new(&model, n_tokens);
+        let _ = model.extend(&ids(n_read, 1), &mut cache).unwrap();
+        cache.n_bytes()
+    };
+    let row = 2 * 2 * 2 * 8 * 4; // keys and values, layers, heads, channels, f32
+    assert_eq!(after(100, 7), 100 * row);
+    assert_eq!(after(100, 100), 100 * row);
+    assert!(after(100, 101) <= 202 * row);
+    // A number that nobody will reach costs address space, not more than 1 GiB of it.
+    assert!(after(usize::MAX, 7) <= 1 << 30);
+}
+
+#[test]
+fn long_rope_reads_short_texts_as_long_ones_in_a_batch_that_is_filled_up_far() {
+    let config = all_lm_configs().remove(2); // its first training had 12 tokens
+    let model = lm(&config, 2);
+    let text = ids(9, 1);
+    let alone = whole(&model, &text);
+    let filled = |n: i64| whole(&model, &[text.as_slice(), &ids(n, 5)].concat()).narrow(0, 0, 9);
+    assert!(max_diff(&filled(3), &alone) < 1e-4);
+    assert!(max_diff(&filled(4), &alone) > 1e-2);
+}
+
+#[test]
+fn up_to_eight_texts_side_by_side_have_the_very_logits_of_one() {
+    for (seed, config) in all_lm_configs().iter().enumerate() {
+        let model = lm(config, seed as u64);
+        for n_texts in [2, 8, 9] {
+            let texts: Vec<Vec<i64>> = (0..n_texts).map(|i| ids(2 + i % 5, i as u64)).collect();
+            let read = |text: &Vec<i64>| {
+                let mut cache = LmCache::new(&model, 20);
+                let _ = model.extend(text, &mut cache).unwrap();
+                cache
+            };
+            let tokens = ids(n_texts, 99);
+            let mut caches: Vec<LmCache> = texts.iter().map(read).collect();
+            let together = model.step(&tokens, &mut caches.iter_mut().collect::<Vec<_>>()).unwrap();
+            for (i, text) in texts.iter().enumerate() {
+                let alone = model.step(&tokens[i..=i], &mut [&mut read(text)]).unwrap().get(0);
+                let row = together.get(i as i64);
+                assert!(n_texts > 8 || row.equal(&alone), "{n_texts} {i}");
+                // Sums in another order, through two layers; logits of size 5.
+                assert!(apart(&row, &alone) < 2e-4, "{n_texts} {i}");
+            }
+        }
+    }
+}
+
+/// The kernels for few rows and for the attention of one token, on plain and on packed weights.
+#[test]
+fn a_step_does_not_depend_on_the_number_of_threads() {
+    let config = LmConfig {
+        vocab_size: 200,
+        d_model: 64,
+        n_heads: 8,
+        n_kv_heads: 4,
+        d_ff: 160,
+        ..lm_config()
+    };
+    let mut model = lm(&config, 1);
+    for packed in [false, true] {
+        if packed {
+            let format = WeightFormat::Int4 { group: 32 };
+            model.pack(&QuantizeConfig::nearest(format), &mut |_| Ok(None)).unwrap();
+        }
+        let run = |threads| {
+            tch::set_num_threads(1);
+            let mut caches: Vec<LmCache> = (0..3)
+                .map(|i| {
+                    let mut cache = LmCache::new(&model, 400);
+                    let _ = model.extend(&ids(100 + 90 * i, i as u64), &mut cache).unwrap();
+                    cache
+                })
+                .collect();
+            let mut caches: Vec<&mut LmCache> = caches.iter_mut().collect();
+            tch::set_num_threads(threads);
+            let logits = model.step(&[5, 6, 7], &mut caches).unwrap();
+            tch::set_num_threads(1);
+            logits
+        };
+        let one = run(1);
+        for threads in [2, 3, 7] {
+            assert!(run(threads).equal(&one), "{threads} threads");
         }
     }
 }

@@ -108,9 +108,7 @@ fn fields<'a>(
 pub fn load_adapters(folder: &Path) -> Result<SavedAdapters> {
     let path = folder.join(CONFIG);
     let text = fs::read(&path).map_err(io(&path))?;
-    let fields: Map<String, Value> =
-        serde_json::from_slice(&text).map_err(|error| broken(&path, error.to_string()))?;
-    let mut config = parse(&fields).map_err(|reason| broken(&path, reason))?;
+    let (mut config, base_model) = LoraConfig::read_peft(&path, &text)?;
     let file = SafetensorsFile::open(&folder.join(WEIGHTS))?;
     let adapters = adapters(&file, &config)?;
     if let Targets::AllLinear = config.targets {
@@ -120,8 +118,18 @@ pub fn load_adapters(folder: &Path) -> Result<SavedAdapters> {
         names.dedup();
         config.targets = Targets::Named(names);
     }
-    let base = fields.get("base_model_name_or_path").and_then(Value::as_str);
-    Ok(SavedAdapters { config, base_model: base.map(str::to_owned), adapters })
+    Ok(SavedAdapters { config, base_model, adapters })
+}
+
+impl LoraConfig {
+    /// What an `adapter_config.json` says, and for which model.
+    pub(crate) fn read_peft(path: &Path, text: &[u8]) -> Result<(Self, Option<String>)> {
+        let fields: Map<String, Value> =
+            serde_json::from_slice(text).map_err(|error| broken(path, error.to_string()))?;
+        let config = parse(&fields).map_err(|reason| broken(path, reason))?;
+        let base = fields.get("base_model_name_or_path").and_then(Value::as_str);
+        Ok((config, base.map(str::to_owned)))
+    }
 }
 
 /// Whether a field says nothing.

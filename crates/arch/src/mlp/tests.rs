@@ -14,9 +14,9 @@ fn check(activation: Activation, formula: &dyn Fn(&Tensor, &Tensor) -> Tensor) {
     let want = formula(&wide(&w1, &b1), &wide(&wg, &bg)).matmul(&w2.tr()) + &b2;
     let mlp = Mlp {
         activation,
-        fc1: Linear::new(w1, Some(b1)),
-        gate: (activation == Activation::SwiGlu).then(|| Linear::new(wg, Some(bg))),
-        fc2: Linear::new(w2, Some(b2)),
+        fc1: Linear { weight: w1, bias: Some(b1) },
+        gate: (activation == Activation::SwiGlu).then(|| Linear { weight: wg, bias: Some(bg) }),
+        fc2: Linear { weight: w2, bias: Some(b2) },
         norm: None,
         activation_dropout: 0.5,
         dropout: 0.5,

@@ -1,3 +1,5 @@
+use tch::Kind;
+
 use super::*;
 use crate::testing::{max_diff, normal, rng};
 
@@ -13,14 +15,12 @@ fn what_is_infinite_is_not_bounded() {
 
 #[test]
 fn groups_and_pairs_of_rows_are_put_in_order() {
-    let linear =
-        Linear::new(Tensor::arange(12, (Kind::Float, tch::Device::Cpu)).view([12, 1]), None);
-    let linear = linear.unwrap();
+    let matrix = Tensor::arange(12, (Kind::Float, tch::Device::Cpu)).view([12, 1]);
+    let values = |rows: Tensor| Vec::<f64>::try_from(rows.view([-1])).unwrap();
     // Two key heads of one channel pair each with one query head: q q k k v v, twice.
-    let rows: Vec<f64> =
-        Vec::try_from(ungrouped(&linear, 2, 2, 2).unwrap().weight.view([-1])).unwrap();
+    let rows = values(ungrouped(&matrix, 2, 2, 2).unwrap());
     assert_eq!(rows, [0., 1., 6., 7., 2., 3., 8., 9., 4., 5., 10., 11.]);
-    let rows: Vec<f64> = Vec::try_from(uninterleaved(&linear).unwrap().weight.view([-1])).unwrap();
+    let rows = values(uninterleaved(&matrix).unwrap());
     assert_eq!(rows, [0., 2., 4., 6., 8., 10., 1., 3., 5., 7., 9., 11.]);
 }
 

@@ -4,6 +4,7 @@
 //! were, stands in the file's metadata, as JSON under `forerun.packed`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use forerun_tensors::kernels::{PackedMatrix, WeightFormat};
 use forerun_tensors::{Error, Result, SafetensorsFile};
@@ -44,15 +45,18 @@ impl PackedTensor {
 /// [`Error::File`] if what it says cannot be understood, [`Error::Tensor`] names a tensor that is not there.
 pub fn packed_tensors(file: &SafetensorsFile) -> Result<BTreeMap<String, PackedTensor>> {
     let Some(text) = file.metadata().get(KEY) else { return Ok(BTreeMap::new()) };
-    let packed: BTreeMap<String, PackedTensor> =
-        serde_json::from_str(text).map_err(|error| Error::File {
-            path: file.path().to_owned(),
-            reason: format!("its metadata `{KEY}` cannot be read: {error}"),
-        })?;
+    let packed = parse(file.path(), text)?;
     for name in packed.keys() {
         file.kind(name)?;
     }
     Ok(packed)
+}
+
+fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, PackedTensor>> {
+    serde_json::from_str(text).map_err(|error| Error::File {
+        path: path.to_owned(),
+        reason: format!("its metadata `{KEY}` cannot be read: {error}"),
+    })
 }
 
 /// The metadata of a file with these packed matrices, which were made by `method`.
@@ -67,3 +71,6 @@ pub fn packed_metadata(
     let entries = [("format", "pt"), (KEY, &text), ("forerun.method", method)];
     Ok(entries.map(|(key, value)| (key.to_owned(), value.to_owned())).into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! A checkpoint of the Hugging Face layout, quantised file by file and tensor by tensor.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,22 @@ use forerun_tensors::kernels::{PackedMatrix, WeightFormat};
 use forerun_tensors::{
     Error as TensorError, SafetensorsFile, TensorPlan, save_streamed, write_atomic,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tch::{Kind, Tensor};
 
 use super::files::{PackedTensor, packed_metadata};
 use super::gptq::{Gptq, gptq};
 use super::{Hessian, round_to_nearest};
 use crate::error::{Error, Result};
+use crate::hf::{
+    CONFIG, Described, INDEX, LoadOptions, QUANT_METHOD, QUANTIZATION, WeightFiles, parse, read,
+    weight_files,
+};
+use crate::lm::CausalLm;
+use crate::phi3_small::in_model_order;
+
+/// What the names of the blocks' maps begin with.
+const BLOCKS: &str = "model.layers.";
 
 /// How the codes of a matrix are found.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,29 +66,30 @@ pub struct Quantized {
     pub bytes_after: u64,
 }
 
-/// Reads the checkpoint in the folder `from` (`config.json`, and `model.safetensors` or the files that
-/// `model.safetensors.index.json` names) and writes it to the new folder `to` with the same files, the linear maps packed. One tensor
-/// is in memory at a time. `config.json` says so under `quantization_config`; small files beside it (tokenizer,
-/// generation) are copied.
+/// Reads the checkpoint in the folder `from`, which [`CausalLm::load`] would load, and writes it to the new folder `to` with the same
+/// files, the linear maps packed. One tensor is in memory at a time. `config.json` says so under `quantization_config`; small files beside it
+/// (tokenizer, generation) are copied. Then `to` is loaded once, which reads no weights but maps them: what is written can be
+/// used. Of Phi-3-small `query_key_value` and `up_proj` are packed with their rows in the order in which a model holds them.
 ///
-/// `hessian` is asked for what the inputs of a linear map look like, by the name of its weight without `.weight`, if
-/// [`Method::Gptq`] is to be used.
+/// `hessian` is asked for what the inputs of a linear map look like, by the map's name in a [`CausalLm`], if [`Method::Gptq`] is to
+/// be used.
 ///
 /// # Errors
-/// [`Error::Io`] if a file cannot be read or written or `to` exists; [`forerun_tensors::Error::File`] or
-/// [`forerun_tensors::Error::Tensor`] with the name of what is missing, packed already, cannot be rounded, or has no Hessian. `to` is not
-/// there then.
+/// [`Error::Io`] if a file cannot be read or written or `to` exists; [`Error::Checkpoint`], [`forerun_tensors::Error::File`] or
+/// [`forerun_tensors::Error::Tensor`] with the name of what is unknown, missing, packed already, cannot be rounded, or has no
+/// Hessian. `to` is not there then.
 pub fn quantize_folder(
     from: &Path,
     to: &Path,
     config: &QuantizeConfig,
     hessian: &mut dyn FnMut(&str) -> Result<Option<Hessian>>,
 ) -> Result<Quantized> {
-    let described = described(from, config)?;
+    let (described, text) = described(from, config)?;
     let files = weight_files(from)?;
     fs::create_dir(to).map_err(io(to))?;
-    let mut work = Work { from, to, config, hessian, done: Quantized::default() };
-    let outcome = work.all(&files, &described);
+    let done = Quantized::default();
+    let mut work = Work { from, to, config, described, hessian, done };
+    let outcome = work.all(&files, &text);
     if outcome.is_err() {
         // What is left of a failure would be in the way of the next try.
         let _ = fs::remove_dir_all(to);
@@ -87,32 +97,27 @@ pub fn quantize_folder(
     outcome
 }
 
-const CONFIG: &str = "config.json";
-const WEIGHTS: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
-
-/// The new `config.json`.
-fn described(from: &Path, config: &QuantizeConfig) -> Result<Vec<u8>> {
+/// What `from` is a checkpoint of, and the new `config.json`.
+fn described(from: &Path, config: &QuantizeConfig) -> Result<(Described, Vec<u8>)> {
     let path = from.join(CONFIG);
-    let text = fs::read(&path).map_err(io(&path))?;
+    let text = read(&path)?;
     let refused = |reason: String| TensorError::File { path: path.clone(), reason };
-    let mut fields: Value =
+    let described = parse(&path, &text)?;
+    let mut fields: Map<String, Value> =
         serde_json::from_slice(&text).map_err(|error| refused(error.to_string()))?;
-    let Some(fields) = fields.as_object_mut() else {
-        return Err(refused("is no JSON object".to_owned()).into());
-    };
-    if fields.contains_key("quantization_config") {
+    if fields.get(QUANTIZATION).is_some_and(|value| !value.is_null()) {
         return Err(refused("is of a model that is quantised already".to_owned()).into());
     }
     let tables = config.tables.map(|format| format.to_string());
     let quantization = json!({
-        "quant_method": "forerun",
+        "quant_method": QUANT_METHOD,
         "blocks": config.blocks.to_string(),
         "tables": tables,
         "method": config.method.name(),
     });
-    fields.insert("quantization_config".to_owned(), quantization);
-    Ok(serde_json::to_vec_pretty(fields).map_err(|error| refused(error.to_string()))?)
+    fields.insert(QUANTIZATION.to_owned(), quantization);
+    let text = serde_json::to_vec_pretty(&fields).map_err(|error| refused(error.to_string()))?;
+    Ok((described, text))
 }
 
 impl Method {
@@ -124,59 +129,31 @@ impl Method {
     }
 }
 
-/// The files with the weights, and the tensors that an index expects in each.
-fn weight_files(from: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
-    let index = from.join(INDEX);
-    if !index.exists() {
-        return Ok(BTreeMap::from([(WEIGHTS.to_owned(), BTreeSet::new())]));
-    }
-    let text = fs::read(&index).map_err(io(&index))?;
-    let refused =
-        |reason: &str| TensorError::File { path: index.clone(), reason: reason.to_owned() };
-    let parsed: Value =
-        serde_json::from_slice(&text).map_err(|error| refused(&error.to_string()))?;
-    let map = parsed.get("weight_map").and_then(Value::as_object);
-    let map = map.ok_or_else(|| refused("has no `weight_map`"))?;
-    let mut files = BTreeMap::<String, BTreeSet<String>>::new();
-    for (tensor, file) in map {
-        let file = file.as_str().filter(|name| Path::new(name).file_name() == Some(name.as_ref()));
-        let file = file.ok_or_else(|| refused(&format!("names no file for tensor `{tensor}`")))?;
-        files.entry(file.to_owned()).or_default().insert(tensor.clone());
-    }
-    Ok(files)
-}
-
 struct Work<'a> {
     from: &'a Path,
     to: &'a Path,
     config: &'a QuantizeConfig,
+    described: Described,
     hessian: &'a mut dyn FnMut(&str) -> Result<Option<Hessian>>,
     done: Quantized,
 }
 
 impl Work<'_> {
-    fn all(
-        &mut self,
-        files: &BTreeMap<String, BTreeSet<String>>,
-        config: &[u8],
-    ) -> Result<Quantized> {
-        for (name, expected) in files {
-            self.file(name, expected)?;
+    fn all(&mut self, weights: &WeightFiles, config: &[u8]) -> Result<Quantized> {
+        for (name, source) in &weights.files {
+            self.file(name, source)?;
         }
         self.beside()?;
-        if files.len() > 1 || !files.contains_key(WEIGHTS) {
-            self.index(files)?;
+        if weights.have_index() {
+            self.index(weights)?;
         }
         // Last: without it the folder is no checkpoint.
         write_atomic(&self.to.join(CONFIG), config)?;
+        let _ = CausalLm::load(self.to, &LoadOptions::default())?;
         Ok(self.done)
     }
 
-    fn file(&mut self, name: &str, expected: &BTreeSet<String>) -> Result<()> {
-        let source = SafetensorsFile::open(&self.from.join(name))?;
-        for tensor in expected {
-            source.shape(tensor)?;
-        }
+    fn file(&mut self, name: &str, source: &SafetensorsFile) -> Result<()> {
         let mut plans = Vec::new();
         let mut packed = BTreeMap::new();
         for tensor in source.names() {
@@ -191,7 +168,7 @@ impl Work<'_> {
             };
             let size = [shape[0], shape[1]];
             let data = PackedMatrix::data_shape(format, size[0], size[1])
-                .map_err(|error| refused(&source, tensor, error.to_string()))?;
+                .map_err(|error| refused(source, tensor, error.to_string()))?;
             self.done.n_packed += 1;
             self.done.bytes_after += data.iter().product::<i64>() as u64;
             packed.insert(tensor.to_owned(), PackedTensor { format, size });
@@ -206,7 +183,7 @@ impl Work<'_> {
         save_streamed(&path, &plans, &metadata, |index| {
             let name = &plans[index].name;
             match packed.get(name) {
-                Some(packed) => self.pack(&source, name, packed.format),
+                Some(packed) => self.pack(source, name, packed.format),
                 None => Ok(source.tensor(name)?),
             }
         })?;
@@ -216,12 +193,19 @@ impl Work<'_> {
     /// The format that a tensor is to have; none for one that stays as it is.
     fn format_of(&self, name: &str, kind: Kind, shape: &[i64]) -> Option<WeightFormat> {
         let float = matches!(kind, Kind::Float | Kind::BFloat16 | Kind::Half);
-        let module = name.strip_suffix(".weight").filter(|_| float && shape.len() == 2)?;
-        let last = module.rsplit('.').next().unwrap_or(module);
-        match last {
-            "embed_tokens" | "lm_head" => self.config.tables,
-            _ => module.contains("layers.").then_some(self.config.blocks),
+        if !float || shape.len() != 2 {
+            return None;
         }
+        match self.module(name)?.as_str() {
+            "model.embed_tokens" | "lm_head" => self.config.tables,
+            module => module.starts_with(BLOCKS).then_some(self.config.blocks),
+        }
+    }
+
+    /// What a [`CausalLm`] calls the linear map, or table, with this weight.
+    fn module(&self, name: &str) -> Option<String> {
+        let published = self.described.names.published(name);
+        published.strip_suffix(".weight").map(str::to_owned)
     }
 
     fn pack(
@@ -230,11 +214,10 @@ impl Work<'_> {
         name: &str,
         format: WeightFormat,
     ) -> Result<Tensor> {
-        let weight = source.tensor(name)?;
-        let module = name.strip_suffix(".weight").unwrap_or(name);
-        let in_block = module.contains("layers.");
+        let module = self.module(name).unwrap_or_default();
+        let weight = in_model_order(&self.described.config, &module, &source.tensor(name)?)?;
         let packed = match self.config.method {
-            Method::Gptq(options) if in_block => match (self.hessian)(module)? {
+            Method::Gptq(options) if module.starts_with(BLOCKS) => match (self.hessian)(&module)? {
                 Some(hessian) => gptq(&weight, &hessian, format, &options),
                 None => return Err(refused(source, name, "has no calibration").into()),
             },
@@ -259,11 +242,10 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn index(&self, files: &BTreeMap<String, BTreeSet<String>>) -> Result<()> {
-        let map: BTreeMap<&String, &String> = files
-            .iter()
-            .flat_map(|(file, tensors)| tensors.iter().map(move |tensor| (tensor, file)))
-            .collect();
+    fn index(&self, weights: &WeightFiles) -> Result<()> {
+        let file = |place: usize| weights.files[place].0.as_str();
+        let map: BTreeMap<&String, &str> =
+            weights.tensors.iter().map(|(tensor, &place)| (tensor, file(place))).collect();
         let index =
             json!({ "metadata": { "total_size": self.done.bytes_after }, "weight_map": map });
         let path = self.to.join(INDEX);
@@ -282,3 +264,6 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path: PathBuf = path.to_owned();
     move |source| Error::Io { path, source }
 }
+
+#[cfg(test)]
+mod tests;

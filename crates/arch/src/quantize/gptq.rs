@@ -181,3 +181,6 @@ impl Rounding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 use super::{Calibration, block_of};
+use crate::lm::LmConfig;
 use crate::testing::{lm, lm_config};
 
 const TEXTS: [[i64; 6]; 2] = [[1, 5, 9, 30, 2, 7], [3, 3, 8, 11, 36, 0]];
@@ -21,6 +22,27 @@ fn blocks_in_parts_are_as_all_at_once() {
     }
 }
 
+/// Whether they are asked for in the order of layers, as in memory, or of names, as in a file.
+#[test]
+fn neighbouring_blocks_are_one_part_and_no_part_is_read_twice() {
+    let mut model = lm(&LmConfig { n_layers: 12, ..lm_config() }, 1);
+    let by_layer: Vec<String> = model.projections().map(|map| map.name().to_owned()).collect();
+    let mut by_name = by_layer.clone();
+    by_name.sort();
+    assert_ne!(by_layer, by_name);
+    for names in [by_layer, by_name] {
+        let mut calibration = Calibration::new(&mut model, vec![&TEXTS[0]], 4).unwrap();
+        let mut most = 0;
+        for name in names {
+            assert!(calibration.hessian(&name).unwrap().is_some());
+            most = most.max(calibration.found.len());
+        }
+        assert_eq!(calibration.n_readings(), 3);
+        // 7 maps a block: never the Hessians of more than two parts.
+        assert!(most < 2 * 4 * 7, "{most}");
+    }
+}
+
 #[test]
 fn nothing_to_read_is_refused() {
     let mut model = lm(&lm_config(), 1);
@@ -32,6 +54,6 @@ fn nothing_to_read_is_refused() {
 
 #[test]
 fn the_block_stands_in_the_name() {
-    assert_eq!(block_of("model.layers.12.self_attn.q_proj"), Some("12"));
+    assert_eq!(block_of("model.layers.12.self_attn.q_proj"), Some(12));
     assert_eq!(block_of("lm_head"), None);
 }

@@ -74,3 +74,22 @@ fn what_makes_no_sense_is_refused_by_name() {
     };
     check(scaling, "rope.long_factors must be 4 numbers, one for each pair, got 3");
 }
+
+#[test]
+fn what_only_phi_3_small_has_is_checked_too() {
+    let refused = |edit: fn(&mut Phi3Small), want: &str| {
+        let mut config = crate::testing::all_lm_configs().pop().unwrap();
+        let LmFamily::Phi3Small(small) = &mut config.family else { panic!() };
+        edit(small);
+        assert_eq!(config.validate().unwrap_err().to_string(), want);
+    };
+    let every = "dense_attention_every_n_layers must be positive, got 0";
+    refused(|small| small.dense_attention_every_n_layers = 0, every);
+    refused(|small| small.block_sparse.block_size = 0, "block_size must be positive, got 0");
+    let width = "mup_width_multiplier must be positive and finite, got 0";
+    refused(|small| small.mup_width_multiplier = 0.0, width);
+    let limit = "gegelu_limit must be positive and finite, got -1";
+    refused(|small| small.gegelu_limit = Some(-1.0), limit);
+    let token = "dummy_tokens must be token ids, from 0 to 36, got 37";
+    refused(|small| small.dummy_tokens = vec![3, 37], token);
+}
