@@ -10,7 +10,7 @@ use anyhow::Result;
 use forerun_runs::seed::Seed;
 use forerun_scaling::independence::{Independence, holm, independence, independence_at_levels};
 use forerun_scaling::interval::expanded_interval;
-use forerun_scaling::{BootstrapConfig, Interval, Observations, Resampling, bootstrap};
+use forerun_scaling::{Bootstrap, BootstrapConfig, Interval, Resampling, bootstrap, common_draws};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -93,44 +93,32 @@ struct Drawn {
 }
 
 impl Drawn {
-    /// Nothing is drawn where a family has no law.
+    /// Every family's law fitted to the same draws; none where a family has no law.
     fn new(task: &AssessMixture, models: &[Model], families: &[Option<&FamilyFit>]) -> Self {
         let names = task.fitted.names();
-        let mut drawn =
-            Self { thetas: Vec::new(), n_checked: 0, n_improved: 0, freedom: 1.0, widen: 1.0 };
-        let Some(families) = families.iter().copied().collect::<Option<Vec<&FamilyFit>>>() else {
-            return drawn;
+        let config = BootstrapConfig {
+            n_draws: task.draws,
+            resampling: Resampling::Cluster,
+            recheck_every: RECHECK_EVERY,
         };
-        let points: Vec<Observations> = (0..families.len())
-            .map(|family| observations(&names, models, family, Grouped::Mixtures))
-            .collect();
-        for draw in 0..task.draws {
-            let laws = families.iter().zip(&points);
-            let thetas: Option<Vec<Vec<f64>>> =
-                laws.map(|(family, points)| drawn.one(task, draw, family, points)).collect();
-            drawn.thetas.extend(thetas);
+        let one = |(family, fit): (usize, &Option<&FamilyFit>)| -> Option<Bootstrap> {
+            let FamilyFit { law, config: objective, fit } = (*fit)?;
+            let points = observations(&names, models, family, Grouped::Mixtures);
+            // One seed: a draw has the same mixtures for every family.
+            let mut rng = Seed::new(task.seed).stream("bootstrap");
+            bootstrap(law, &points, objective, fit, &config, &mut rng).ok()
+        };
+        let all: Option<Vec<Bootstrap>> = families.iter().enumerate().map(one).collect();
+        let all = all.unwrap_or_default();
+        let theta = |(one, row): (&Bootstrap, usize)| one.theta.row(row).to_vec();
+        let draw = |rows: Vec<usize>| all.iter().zip(rows).map(theta).collect();
+        Self {
+            thetas: common_draws(&all).into_iter().map(draw).collect(),
+            n_checked: all.iter().map(|one| one.n_checked).sum(),
+            n_improved: all.iter().map(|one| one.n_improved).sum(),
+            freedom: all.first().map_or(1.0, |one| one.freedom),
+            widen: all.first().map_or(1.0, |one| one.widen),
         }
-        drawn
-    }
-
-    /// One family's law in one draw, whose number alone decides which mixtures it has: families stay together whatever
-    /// fails.
-    fn one(
-        &mut self,
-        task: &AssessMixture,
-        draw: usize,
-        family: &FamilyFit,
-        points: &Observations,
-    ) -> Option<Vec<f64>> {
-        let FamilyFit { law, config, fit } = family;
-        let recheck_every = if draw.is_multiple_of(RECHECK_EVERY) { 1 } else { 2 };
-        let draws = BootstrapConfig { n_draws: 1, resampling: Resampling::Cluster, recheck_every };
-        let mut rng = Seed::new(task.seed).stream(&format!("bootstrap/{draw}"));
-        let one = bootstrap(law, points, config, fit, &draws, &mut rng).ok()?;
-        self.n_checked += one.n_checked;
-        self.n_improved += one.n_improved;
-        (self.freedom, self.widen) = (one.freedom, one.widen);
-        Some(one.theta.outer_iter().next()?.to_vec())
     }
 
     fn warnings(&self, what: &str, n_draws: usize) -> Vec<String> {
