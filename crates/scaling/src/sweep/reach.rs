@@ -9,9 +9,13 @@
 //! (`docs/decisions/0005-scaling-intervals.md`). Where wider windows were refused, one two steps narrower than the first
 //! good one is used, as what is wrong with the latter may be just below what the tests can see; and the slant's error is
 //! taken [`WIDEN`] times there.
+//!
+//! A narrow window may leave a cell no optimum. Of those that the two steps lead over, the narrowest that loses fewest
+//! cells is used.
 
-use super::slant::{Joint, MIN_FREEDOM, Valley, joint};
+use super::slant::{Joint, MIN_FREEDOM, Slant, Valley, joint};
 use crate::distribution::f_tail;
+use crate::parabola::{self, ParabolaConfig};
 
 /// One window is this many times as wide as the one before.
 const STEP: f64 = 0.88;
@@ -32,7 +36,7 @@ const MIN_INNER: f64 = 2.;
 const MIN_POINTS: usize = 3;
 
 /// By how much the slant's error is widened where the window was chosen.
-pub(super) const WIDEN: f64 = 1.25;
+const WIDEN: f64 = 1.25;
 
 /// Windows are narrowed so often at most: to a hundredth of the widest.
 const MAX_WINDOWS: usize = 36;
@@ -46,14 +50,29 @@ pub(super) struct Reach {
     pub(super) joint: Joint,
 }
 
+impl Reach {
+    /// Cells that show no optimum with these points.
+    fn n_lost(&self, config: &ParabolaConfig) -> usize {
+        let slant = self.joint.slant.coefficient;
+        let read = |valley: &&Valley| {
+            parabola::read(&valley.points, valley.n_diverged, slant, config).vertex().is_none()
+        };
+        self.valleys.iter().filter(read).count()
+    }
+}
+
 /// What the points say about the shape of valleys.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// Within this reach they have one slant.
     OneSlant {
         within: Reach,
+        /// The slant there, its error widened where the window was chosen.
+        slant: Slant,
         /// Whether wider windows were refused.
         is_narrowed: bool,
+        /// Degrees of freedom of the narrower window that says most about it.
+        tested_with: f64,
     },
     /// No window agrees with narrower ones; this is the narrowest.
     Rough(Reach),
@@ -62,27 +81,35 @@ pub(super) enum Shape {
 }
 
 /// Looks for the widest window that narrower ones agree with.
-pub(super) fn shape(valleys: &[Valley]) -> Shape {
+pub(super) fn shape(valleys: &[Valley], config: &ParabolaConfig) -> Shape {
     let mut windows = windows(valleys);
     let n_fitted = windows.iter().take_while(|w| w.joint.slant.freedom >= MIN_FREEDOM).count();
-    let mut is_tested = false;
-    for outer in 0..n_fitted {
-        match agrees(&windows, outer) {
-            Some(true) => {
-                let further = (outer + FURTHER).min(n_fitted - 1);
-                let used = if outer == 0 { 0 } else { further };
-                return Shape::OneSlant {
-                    within: windows.swap_remove(used),
-                    is_narrowed: used > 0,
-                };
+    let mut is_refused = false;
+    for good in 0..n_fitted {
+        match agrees(&windows, good) {
+            Some(Verdict { is_one: true, tested_with }) => {
+                let used =
+                    if is_refused { narrower(&windows[..n_fitted], good, config) } else { 0 };
+                let within = windows.swap_remove(used);
+                let mut slant = within.joint.slant;
+                slant.se *= if is_refused { WIDEN } else { 1. };
+                return Shape::OneSlant { within, slant, is_narrowed: is_refused, tested_with };
             }
-            found => is_tested |= found.is_some(),
+            Some(_) => is_refused = true,
+            // It has the points of those that are narrower, as have all that are wider.
+            None => {}
         }
     }
-    match is_tested {
+    match is_refused {
         true => Shape::Rough(windows.swap_remove(n_fitted - 1)),
         false => Shape::Untested,
     }
+}
+
+/// From the first good window on, the narrowest one within [`FURTHER`] steps that loses fewest cells.
+fn narrower(windows: &[Reach], good: usize, config: &ParabolaConfig) -> usize {
+    let last = (good + FURTHER).min(windows.len() - 1);
+    (good..=last).rev().min_by_key(|&k| windows[k].n_lost(config)).unwrap_or(good)
 }
 
 /// From all points to the fewest that can be fitted.
@@ -121,15 +148,27 @@ fn within(valley: &Valley, reach: f64) -> Valley {
     Valley { points, ..valley.clone() }
 }
 
+/// What narrower windows say about one.
+struct Verdict {
+    /// Whether they agree with it.
+    is_one: bool,
+    /// Degrees of freedom of the widest of them.
+    tested_with: f64,
+}
+
 /// Whether narrower windows agree with this one; `None` if there is none with fewer points.
-fn agrees(windows: &[Reach], outer: usize) -> Option<bool> {
+fn agrees(windows: &[Reach], outer: usize) -> Option<Verdict> {
     let last = windows.len() - 1;
     let compared = COMPARED.map(|steps| (outer + steps).min(last));
     let fewer = |inner: &usize| windows[*inner].joint.n_points < windows[outer].joint.n_points;
-    let verdicts = compared.iter().filter(|inner| fewer(inner));
-    verdicts
-        .map(|&inner| is_one(&windows[outer].joint, &windows[inner].joint))
-        .reduce(|a, b| a && b)
+    let verdict = |inner: usize| Verdict {
+        is_one: is_one(&windows[outer].joint, &windows[inner].joint),
+        tested_with: windows[inner].joint.slant.freedom,
+    };
+    compared.into_iter().filter(fewer).map(verdict).reduce(|a, b| Verdict {
+        is_one: a.is_one && b.is_one,
+        tested_with: a.tested_with.max(b.tested_with),
+    })
 }
 
 /// Both tests, of a window and one within it.

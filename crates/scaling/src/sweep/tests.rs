@@ -128,7 +128,7 @@ fn the_error_of_the_slant_moves_every_optimum_as_a_refit_does() {
     let moved = |by: f64| {
         let mut cells = plain.clone();
         let moved = Slant { coefficient: found.coefficient + by, ..found };
-        moved.take_out(1., &valleys, &mut cells, &config);
+        moved.take_out(&valleys, &mut cells, &config);
         cells
     };
     let wide = crate::distribution::student_quantile(0.975, found.freedom) / 1.959_964;
@@ -216,7 +216,8 @@ fn valleys_of(columns: &[Vec<f64>; 4]) -> Valleys {
 fn the_window_ends_where_the_valleys_do() {
     let slant = 0.0018;
     let cubic = |x: f64| 0.012 * x * x + slant * x.powi(3);
-    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, cubic))
+    let Valleys::OneSlant { slant: found, reach, is_narrowed, .. } =
+        valleys_of(&shaped(3e-4, cubic))
     else {
         panic!("the valleys have one slant")
     };
@@ -225,7 +226,8 @@ fn the_window_ends_where_the_valleys_do() {
     assert!(found.p_smooth.is_some_and(|p| p > 0.01), "{found:?}");
     // Beyond 1 the cubic term is gone, and the loss jumps by 0.0018.
     let broken = |x: f64| 0.012 * x * x + if x.abs() < 1. { slant * x.powi(3) } else { 0. };
-    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, broken))
+    let Valleys::OneSlant { slant: found, reach, is_narrowed, .. } =
+        valleys_of(&shaped(3e-4, broken))
     else {
         panic!("the middles of the valleys have one slant")
     };

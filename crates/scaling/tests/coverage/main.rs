@@ -86,10 +86,10 @@ impl Tally {
     }
 
     fn print(&self, title: &str) {
-        println!("| {title} | inside, % | median width, % |\n|---|---|---|");
+        println!("| {title} | sets | inside, % | median width, % |\n|---|---|---|---|");
         for (method, held) in &self.methods {
             let (share, width) = (100. * held.share(), 100. * held.median_width());
-            println!("| {method} | {share:.1} | {width:.2} |");
+            println!("| {method} | {} | {share:.1} | {width:.2} |", held.total);
         }
         println!();
     }
