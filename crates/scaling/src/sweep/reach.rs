@@ -5,10 +5,11 @@
 //! scattered as they are (Chow 1960, the F-test of further observations), and its slant is theirs (Hausman 1978: the
 //! variance of the difference is the difference of the variances). Both at 5 %.
 //!
-//! Two things make up for the choice being made by the same points, both found by simulation
+//! Two things make up for what the tests cannot see, both found by simulation
 //! (`docs/decisions/0005-scaling-intervals.md`). Where wider windows were refused, one two steps narrower than the first
-//! good one is used, as what is wrong with the latter may be just below what the tests can see; and the slant's error is
-//! taken [`WIDEN`] times there.
+//! good one is used, as what is wrong with the latter may be just below that. And the variance of the slant is raised by
+//! what its difference to those of the narrower windows, squared, exceeds the variance of that difference: an estimate of the
+//! square of its bias.
 //!
 //! A narrow window may leave a cell no optimum. Of those that the two steps lead over, the narrowest that loses fewest
 //! cells is used.
@@ -34,9 +35,6 @@ const MIN_INNER: f64 = 2.;
 
 /// Learning rates that a valley keeps.
 const MIN_POINTS: usize = 3;
-
-/// By how much the slant's error is widened where the window was chosen.
-const WIDEN: f64 = 1.25;
 
 /// Windows are narrowed so often at most: to a hundredth of the widest.
 const MAX_WINDOWS: usize = 36;
@@ -67,7 +65,7 @@ pub(super) enum Shape {
     /// Within this reach they have one slant.
     OneSlant {
         within: Reach,
-        /// The slant there, its error widened where the window was chosen.
+        /// The slant there, its error widened by how far narrower windows differ.
         slant: Slant,
         /// Whether wider windows were refused.
         is_narrowed: bool,
@@ -90,9 +88,8 @@ pub(super) fn shape(valleys: &[Valley], config: &ParabolaConfig) -> Shape {
             Some(Verdict { is_one: true, tested_with }) => {
                 let used =
                     if is_refused { narrower(&windows[..n_fitted], good, config) } else { 0 };
+                let slant = with_bias(&windows, used);
                 let within = windows.swap_remove(used);
-                let mut slant = within.joint.slant;
-                slant.se *= if is_refused { WIDEN } else { 1. };
                 return Shape::OneSlant { within, slant, is_narrowed: is_refused, tested_with };
             }
             Some(_) => is_refused = true,
@@ -158,17 +155,39 @@ struct Verdict {
 
 /// Whether narrower windows agree with this one; `None` if there is none with fewer points.
 fn agrees(windows: &[Reach], outer: usize) -> Option<Verdict> {
-    let last = windows.len() - 1;
-    let compared = COMPARED.map(|steps| (outer + steps).min(last));
-    let fewer = |inner: &usize| windows[*inner].joint.n_points < windows[outer].joint.n_points;
-    let verdict = |inner: usize| Verdict {
-        is_one: is_one(&windows[outer].joint, &windows[inner].joint),
-        tested_with: windows[inner].joint.slant.freedom,
+    let verdict = |inner: &Joint| Verdict {
+        is_one: is_one(&windows[outer].joint, inner),
+        tested_with: inner.slant.freedom,
     };
-    compared.into_iter().filter(fewer).map(verdict).reduce(|a, b| Verdict {
+    within_it(windows, outer).map(verdict).reduce(|a, b| Verdict {
         is_one: a.is_one && b.is_one,
         tested_with: a.tested_with.max(b.tested_with),
     })
+}
+
+/// The narrower windows that one is compared with, as far as they have fewer points.
+fn within_it(windows: &[Reach], outer: usize) -> impl Iterator<Item = &Joint> {
+    let last = windows.len() - 1;
+    let n_points = windows[outer].joint.n_points;
+    let inner = COMPARED.into_iter().map(move |steps| &windows[(outer + steps).min(last)].joint);
+    inner.filter(move |inner| inner.n_points < n_points)
+}
+
+/// The variance of the difference of two slants, for errors of a variance of 1.
+fn variance_of_difference(outer: &Joint, inner: &Joint) -> f64 {
+    (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE)
+}
+
+/// A window's slant, its variance raised by what those within it differ beyond chance.
+fn with_bias(windows: &[Reach], used: usize) -> Slant {
+    let outer = &windows[used].joint;
+    let variance = outer.residual / outer.slant.freedom;
+    let excess = |inner: &Joint| {
+        let difference = outer.slant.coefficient - inner.slant.coefficient;
+        difference.powi(2) - variance * variance_of_difference(outer, inner)
+    };
+    let bias = within_it(windows, used).map(excess).fold(0., f64::max);
+    Slant { se: (outer.slant.se.powi(2) + bias).sqrt(), ..outer.slant }
 }
 
 /// Both tests, of a window and one within it.
@@ -180,7 +199,9 @@ fn is_one(outer: &Joint, inner: &Joint) -> bool {
     let further = outer.slant.freedom - freedom;
     let scatter = (outer.residual - inner.residual) / further / variance;
     let difference = outer.slant.coefficient - inner.slant.coefficient;
-    let more = (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE);
-    let slants = difference.powi(2) / (variance * more);
+    let slants = difference.powi(2) / (variance * variance_of_difference(outer, inner));
     f_tail(scatter, further, freedom) >= LEVEL && f_tail(slants, 1., freedom) >= LEVEL
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,10 @@ impl Valley {
         }
     }
 
+    pub(super) fn is_smooth(self) -> bool {
+        !matches!(self, Self::Broken { .. })
+    }
+
     pub(super) fn name(self) -> String {
         match self {
             Self::Parabola => "parabola".into(),
