@@ -150,6 +150,9 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
     };
     derived::derive(&problem, &solved, &asked, &mut output)?;
     compared::compare_laws(&problem, &solved, arguments.seed, &mut output)?;
+    if let Some(doubt) = &problem.doubt {
+        output.doubt(doubt);
+    }
     let problems = output.problems();
     output.warnings.extend(problems);
     if let Some(path) = &arguments.json {
@@ -234,12 +237,12 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
 
 /// How a sweep was read.
 fn swept(found: &sweep::Reading) -> SweepFound {
-    let (valleys, reach, slant) = match found.valleys {
-        Valleys::OneSlant { slant, reach, is_narrowed } => {
-            ("one-slant", is_narrowed.then_some(reach), Some(slant))
+    let (valleys, reach, slant, tested_with) = match found.valleys {
+        Valleys::OneSlant { slant, reach, is_narrowed, tested_with } => {
+            ("one-slant", is_narrowed.then_some(reach), Some(slant), Some(tested_with))
         }
-        Valleys::Rough { reach } => ("rough", Some(reach), None),
-        Valleys::Untested => ("untested", None, None),
+        Valleys::Rough { reach } => ("rough", Some(reach), None, None),
+        Valleys::Untested => ("untested", None, None, None),
     };
     let estimate = |slant: Slant| {
         let half = student_quantile(0.975, slant.freedom) * slant.se;
@@ -249,8 +252,10 @@ fn swept(found: &sweep::Reading) -> SweepFound {
     SweepFound {
         cells: found.cells.len(),
         identified: found.cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count(),
+        lost: found.n_lost,
         valleys: valleys.to_owned(),
         reach,
+        tested_with,
         slant: slant.map(estimate),
         p_smooth: slant.and_then(|slant| slant.p_smooth),
         curvature: sweep::curvature(&found.cells),

@@ -13,7 +13,8 @@ pub struct Estimate {
     pub estimate: f64,
     /// Standard error: of the bootstrap draws, else asymptotic; null where the data leave it open.
     pub se: Option<f64>,
-    /// 95 % interval `[low, high]`: percentiles of the bootstrap, else by profile likelihood; an unbounded end is null.
+    /// 95 % interval `[low, high]`: percentiles of the bootstrap, else by profile likelihood; an unbounded end is null. Where
+    /// there is a `problem`, it may hold the truth less often.
     pub ci95: Option<[f64; 2]>,
     /// Why there is no interval, or what is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,11 +115,16 @@ pub struct SweepFound {
     pub cells: usize,
     /// Those that show a best learning rate.
     pub identified: usize,
+    /// Those that show one with all of their points, and none with the points that were used.
+    pub lost: usize,
     /// `one-slant`: valleys are steeper on one side, by as much in all cells, and that was taken out. `rough`: no window
     /// shows one slant; `untested`: there are too few points to tell; both are plain parabolas.
     pub valleys: String,
     /// Points this far from their cell's parabola optimum were used, in `ln lr`; null for all points.
     pub reach: Option<f64>,
+    /// Degrees of freedom of the narrower window that says most about this one; few of them see little. Null where no
+    /// slant was taken out.
+    pub tested_with: Option<f64>,
     /// Nats per cube of `ln lr`.
     pub slant: Option<Estimate>,
     /// The probability of a fifth-order term as large as that of the residuals, were there none; null where the points
@@ -236,7 +242,20 @@ pub struct FitOutput {
 const MAX_NAMES: usize = 6;
 
 impl FitOutput {
-    /// What is wrong with intervals, each reason once with the names that it concerns.
+    /// Says of every interval of a parameter, of what follows and of a prediction that it may not hold what it says.
+    pub(crate) fn doubt(&mut self, doubt: &str) {
+        let named = self.params.0.iter_mut().chain(&mut self.derived.0).map(|(_, value)| value);
+        let predicted = self.predictions.iter_mut().map(|one| &mut one.value);
+        for value in named.chain(predicted).filter(|value| value.ci95.is_some()) {
+            value.problem = Some(match value.problem.take() {
+                Some(problem) => format!("{problem}; {doubt}"),
+                None => doubt.to_owned(),
+            });
+        }
+    }
+
+    /// What is wrong with intervals, each reason once with the names that it concerns; what was warned of already is not
+    /// said again.
     pub(crate) fn problems(&self) -> Vec<String> {
         let named = self.params.0.iter().chain(&self.derived.0);
         let named = named.map(|(name, value)| (name.clone(), value));
@@ -246,6 +265,9 @@ impl FitOutput {
         let mut found: Vec<(&str, bool, Vec<String>)> = vec![];
         for (name, value) in named.chain(predicted).chain(shares) {
             let Some(problem) = &value.problem else { continue };
+            if self.warnings.contains(problem) {
+                continue;
+            }
             let is_open = value.ci95.is_none();
             match found.iter_mut().find(|(known, open, _)| (*known, *open) == (problem, is_open)) {
                 Some((_, _, names)) => names.push(name),

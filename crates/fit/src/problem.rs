@@ -76,6 +76,8 @@ pub(crate) struct Problem {
     pub(crate) notes: Vec<String>,
     /// What looks wrong about the table.
     pub(crate) warnings: Vec<String>,
+    /// Why no interval of this table may hold what it says; among the warnings too.
+    pub(crate) doubt: Option<String>,
 }
 
 /// How to read the table.
@@ -96,6 +98,7 @@ impl Problem {
             shares: vec![],
             notes: vec![],
             warnings: vec![],
+            doubt: None,
         };
         match law {
             LawName::Chinchilla | LawName::ChinchillaTied => {
@@ -196,7 +199,7 @@ impl Problem {
         }
         let pairs: Vec<(&str, &str)> =
             inputs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        let observations = table.observations(loss, &pairs)?;
+        let observations = weighed(table.observations(loss, &pairs)?, table, reading)?;
         let cells = groups::of_scale(&observations);
         let observations = groups::with(observations, table, reading, &["n", "d"])?;
         let (law, family): (Box<dyn Law>, Option<Family>) = if self.law == LawName::Mixing {
@@ -234,10 +237,16 @@ fn points(table: &Table, reading: &Reading, inputs: &[&str]) -> Result<Observati
     let columns = reading.columns.require_all(table, &[inputs, &["loss"]].concat())?;
     let pairs: Vec<(&str, &str)> =
         inputs.iter().copied().zip(columns.iter().map(String::as_str)).collect();
-    let mut observations = table.observations(&columns[inputs.len()], &pairs)?;
-    if let Some(weights) = reading.columns.find(table, "weight")? {
-        observations = observations.with_weights(table.numbers(&weights)?);
-        observations.check()?;
-    }
+    let observations =
+        weighed(table.observations(&columns[inputs.len()], &pairs)?, table, reading)?;
     groups::with(observations, table, reading, &["n"])
+}
+
+/// With the weights of the table, where it has some.
+fn weighed(points: Observations, table: &Table, reading: &Reading) -> Result<Observations> {
+    let Some(column) = reading.columns.find(table, "weight")? else { return Ok(points) };
+    let weights = table.numbers(&column)?;
+    let points = points.with_weights(weights).with_column_name("weights", &column);
+    points.check()?;
+    Ok(points)
 }

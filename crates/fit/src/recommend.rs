@@ -120,7 +120,9 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
     for line in problem.notes.iter().chain(&advice.lines) {
         text += &wrap(line, "");
     }
-    for warning in problem.warnings.iter().chain(solved.iter().flat_map(|one| &one.fit.warnings)) {
+    let said = |text: &&String| advice.recommendations.iter().any(|one| one.caveats.contains(text));
+    let of_fits = solved.iter().flat_map(|one| &one.fit.warnings);
+    for warning in problem.warnings.iter().chain(of_fits).filter(|text| !said(text)) {
         text += &wrap(warning, "warning: ");
     }
     Ok(text)

@@ -46,10 +46,14 @@ fn dropped(output: &FitOutput) -> Option<String> {
         format!("{}{tail}; {reason}", shown.join(", "))
     };
     let groups: Vec<String> = reasons.iter().take(MAX_DROPPED).map(of).collect();
-    Some(format!("left out: {}", groups.join(". ")))
+    let tail = match reasons.len().saturating_sub(MAX_DROPPED) {
+        0 => String::new(),
+        more => format!(". And for {}", counted(more, "more reason", "more reasons")),
+    };
+    Some(format!("left out: {}{tail}", groups.join(". ")))
 }
 
-/// Rows that are named one by one.
+/// Reasons, and rows of each, that are named one by one.
 const MAX_DROPPED: usize = 10;
 
 /// How the table was read, and what could not be answered.

@@ -34,7 +34,8 @@ pub struct Profile {
     pub open_low: bool,
     /// Whether the upper end is open.
     pub open_high: bool,
-    /// What a reader must know: ends whose refit did not converge, or a better optimum than the fit's.
+    /// What a reader must know: ends whose refit did not converge, or that lie at a jump, or a better optimum than the
+    /// fit's.
     pub warnings: Vec<String>,
 }
 
@@ -58,8 +59,9 @@ fn deviance_factor(fit: &Fit, weights: &[f64]) -> f64 {
 /// rise is scaled to the same distribution (Heritier and Ronchetti 1994).
 ///
 /// Where the law goes through every point there is no scatter to take an interval from: it has no width then, and the fit
-/// says so among its warnings. An end whose refit does not converge, and refits that end below the fit's objective, are warned
-/// of here: the end may be off, or the fit is no global optimum.
+/// says so among its warnings. An end whose refit does not converge, one at which the profile jumps across the cut (the
+/// interval then reaches beyond the jump), and refits that end below the fit's objective are warned of here: the end may
+/// be off, or the fit is no global optimum.
 ///
 /// # Errors
 /// As [`crate::fit()`]; [`Error::NotIdentified`] where the data leave the quantity open in both directions or it does
@@ -71,6 +73,20 @@ pub fn profile(
     fit: &Fit,
     quantity: &Quantity,
     level: f64,
+) -> Result<Profile> {
+    let stop = Stop { tolerance: 1e-12, ..Stop::COLD };
+    profile_until(law, observations, config, fit, quantity, level, stop)
+}
+
+/// As [`profile`], with an end to each refit.
+fn profile_until(
+    law: &dyn Law,
+    observations: &Observations,
+    config: &FitConfig,
+    fit: &Fit,
+    quantity: &Quantity,
+    level: f64,
+    stop: Stop,
 ) -> Result<Profile> {
     ensure(0. < level && level < 1., "level", "between 0 and 1", level)?;
     let prepared = Prepared::new(law, observations, config)?;
@@ -92,7 +108,8 @@ pub fn profile(
         start: prepared.map.reduce(&fit.theta),
         ws,
         points: vec![(quantity.value(&fit.theta), 0.)],
-        n_unsettled: 0,
+        stop,
+        ends: vec![],
         lowest: fit.objective_value,
         hessian: quantity.hessian(&fit.theta),
     };
@@ -190,11 +207,28 @@ struct Walk<'a> {
     start: Vec<f64>,
     ws: Workspace,
     points: Vec<(f64, f64)>,
-    /// Ends whose refit did not converge.
-    n_unsettled: usize,
+    stop: Stop,
+    /// How the search for each end ended.
+    ends: Vec<End>,
     /// The lowest objective that was met.
     lowest: f64,
     hessian: Vec<f64>,
+}
+
+/// How the search for an end of the interval ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Settled,
+    /// The refit that it rests on did not converge; for an open end, one of them.
+    NotConverged,
+    /// On either side of it the profile is another one.
+    Jumped,
+}
+
+impl End {
+    fn of(has_converged: bool) -> Self {
+        if has_converged { Self::Settled } else { Self::NotConverged }
+    }
 }
 
 /// How much stiffer the spring is than the profile.
@@ -206,19 +240,22 @@ const FAR: f64 = 300.;
 /// Refits on the way to one end, at most.
 const MAX_VISITS: usize = 60;
 
+/// A step of the root of the deviance, relative to the cut's, that no smooth profile takes at one place.
+const JUMP: f64 = 1e-3;
+
 /// A refit this much below the fit's objective, relative, is another optimum and no rounding.
 const BELOW: f64 = 1e-6;
 
 impl Walk<'_> {
     /// Where the profile meets the cut on one side, in the quantity's scale; `None` where it does not.
     fn end(&mut self, side: f64) -> Option<f64> {
-        let (end, is_settled) = self.search_end(side);
-        self.n_unsettled += usize::from(!is_settled);
-        end
+        let (place, end) = self.search_end(side);
+        self.ends.push(end);
+        place
     }
 
-    /// The end, and whether the refits that it rests on converged: the last one, or for an open end all.
-    fn search_end(&mut self, side: f64) -> (Option<f64>, bool) {
+    /// Where the end is, and how far to trust that.
+    fn search_end(&mut self, side: f64) -> (Option<f64>, End) {
         let expected = (2. * self.cut / self.factor / self.curvature).sqrt();
         let unit = expected * (1. + 1. / STIFFNESS);
         self.ws.free.clone_from(&self.start);
@@ -232,7 +269,7 @@ impl Walk<'_> {
             let (root, value, converged) = self.visit(side * unit * position);
             have_all_converged &= converged;
             if (root - 1.).abs() < 3e-7 {
-                return (Some(value), converged);
+                return (Some(value), End::of(converged));
             }
             if root < 1. {
                 low = (position, root, value);
@@ -240,21 +277,24 @@ impl Walk<'_> {
                 high = Some((position, root, value));
             }
             position = match high {
-                None if position > FAR => return (None, have_all_converged),
+                None if position > FAR => return (None, End::of(have_all_converged)),
                 None => {
                     stretch *= 1.3;
                     (position / root.max(0.4)).min(3. * position) * (1. + stretch)
                 }
                 Some(high) => {
                     if (high.0 - low.0) < 1e-7 * high.0 {
-                        return (Some(value), converged);
+                        return match converged && high.1 - low.1 > JUMP {
+                            true => (Some(high.2), End::Jumped),
+                            false => (Some(value), End::of(converged)),
+                        };
                     }
                     let share = (1. - low.1) / (high.1 - low.1);
                     low.0 + share.clamp(0.02, 0.98) * (high.0 - low.0)
                 }
             };
         }
-        (high.map(|high| high.2), false)
+        (high.map(|high| high.2), End::NotConverged)
     }
 
     /// Refits under the spring; the root of the deviance relative to the cut, the quantity, and whether it converged.
@@ -266,7 +306,7 @@ impl Walk<'_> {
             hessian: &self.hessian,
         };
         let problem = Problem { pull: Some(pull), ..self.problem };
-        let outcome = minimise(&problem, &mut self.ws, Stop { tolerance: 1e-12, ..Stop::COLD });
+        let outcome = minimise(&problem, &mut self.ws, self.stop);
         if outcome.converged && outcome.objective < self.lowest {
             self.lowest = outcome.objective;
         }
@@ -279,19 +319,24 @@ impl Walk<'_> {
 
     /// What was met on the way.
     fn warnings(&self) -> Vec<String> {
-        let ends = self.n_unsettled;
-        let failed = (ends > 0).then(|| {
-            let what = if ends == 1 { "one of its ends" } else { "both of its ends" };
-            format!("the refit at {what} did not converge: the interval may be off")
-        });
-        let below = (self.lowest < self.best * (1. - BELOW)).then(|| {
-            let (lowest, best) = (self.lowest, self.best);
+        let at = |kind: End| match self.ends.iter().filter(|end| **end == kind).count() {
+            0 => None,
+            1 => Some("one of its ends"),
+            _ => Some("both of its ends"),
+        };
+        let failed = at(End::NotConverged)
+            .map(|ends| format!("the refit at {ends} did not converge: the interval may be off"));
+        let jumped = at(End::Jumped).map(|ends| {
             format!(
-                "a better optimum was found on the profile, {lowest:.6e} below {best:.6e}: the fit is not the best one, and \
-                 its intervals are around the wrong place"
+                "the profile jumps across the cut at {ends}: the interval reaches beyond the jump"
             )
         });
-        failed.into_iter().chain(below).collect()
+        let below = (self.lowest < self.best * (1. - BELOW)).then(|| {
+            "a better optimum was found on the profile: the fit is not the best one, and its intervals are around the wrong \
+             place"
+                .to_owned()
+        });
+        [failed, jumped, below].into_iter().flatten().collect()
     }
 }
 

@@ -59,6 +59,9 @@ pub enum Valleys {
         reach: f64,
         /// Whether there are points beyond that, which do not agree.
         is_narrowed: bool,
+        /// Degrees of freedom of the narrower window that says most about this one: below [`WEAK`] it may have been
+        /// taken because nothing could be seen, and optima may be off to one side as those of rough valleys.
+        tested_with: f64,
     },
     /// Plain parabolas through the points this close, as no window shows one slant: the lowest points may be off to one
     /// side by more than their intervals say.
@@ -70,6 +73,10 @@ pub enum Valleys {
     Untested,
 }
 
+/// Degrees of freedom with which a window must have been tested, for its intervals to hold what they say
+/// (`docs/decisions/0005-scaling-intervals.md`).
+pub const WEAK: f64 = 8.;
+
 /// The cells of a sweep, and how they were read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
@@ -77,6 +84,8 @@ pub struct Reading {
     pub cells: Vec<SweepCell>,
     /// What was done about valleys that are steeper on one side.
     pub valleys: Valleys,
+    /// Cells that show an optimum with all of their points and none with those that were used.
+    pub n_lost: usize,
 }
 
 /// Groups runs by size, horizon and batch, and reads the best learning rate off each group.
@@ -91,11 +100,16 @@ pub struct Reading {
 /// is not positive.
 pub fn read(sweep: &Sweep, config: &ParabolaConfig) -> Result<Reading> {
     let mut cells = parabolas(sweep, config)?;
-    let valleys = match reach::shape(&slant::valleys(sweep, &cells, config)) {
-        Shape::OneSlant { within: Reach { reach, valleys, joint }, is_narrowed } => {
-            let widen = if is_narrowed { reach::WIDEN } else { 1. };
-            joint.slant.take_out(widen, &valleys, &mut cells, config);
-            Valleys::OneSlant { slant: joint.slant, reach, is_narrowed }
+    let n_shown = count_shown(&cells);
+    let valleys = match reach::shape(&slant::valleys(sweep, &cells, config), config) {
+        Shape::OneSlant {
+            within: Reach { reach, valleys, .. },
+            slant,
+            is_narrowed,
+            tested_with,
+        } => {
+            slant.take_out(&valleys, &mut cells, config);
+            Valleys::OneSlant { slant, reach, is_narrowed, tested_with }
         }
         Shape::Rough(Reach { reach, valleys, .. }) => {
             for valley in &valleys {
@@ -106,7 +120,12 @@ pub fn read(sweep: &Sweep, config: &ParabolaConfig) -> Result<Reading> {
         }
         Shape::Untested => Valleys::Untested,
     };
-    Ok(Reading { cells, valleys })
+    let n_lost = n_shown - count_shown(&cells);
+    Ok(Reading { cells, valleys, n_lost })
+}
+
+fn count_shown(cells: &[SweepCell]) -> usize {
+    cells.iter().filter(|cell| cell.optimum.vertex().is_some()).count()
 }
 
 /// The cells of [`read`].

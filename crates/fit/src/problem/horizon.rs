@@ -1,11 +1,12 @@
 //! The law of the best learning rate: from a sweep, or from a table of best ones.
 
 use anyhow::{Result, bail};
-use forerun_scaling::sweep::{self, Sweep, SweepCell, Valleys};
+use forerun_scaling::sweep::{self, Slant, Sweep, SweepCell, Valleys, WEAK};
 use forerun_scaling::units::CountUnit;
 use forerun_scaling::{Error, Observations, Table};
 
-use super::{Part, Problem, Reading, groups};
+use super::{Part, Problem, Reading, groups, weighed};
+use crate::data::fault;
 use crate::number::short;
 
 /// Below this probability valleys are no smooth curve with one slant.
@@ -43,6 +44,7 @@ impl Problem {
                     }
                 }
                 optima.check()?;
+                let optima = weighed(optima, table, reading)?;
                 groups::with(optima, table, reading, &["n"])?
             }
         };
@@ -60,6 +62,7 @@ impl Problem {
 
     /// The best learning rates of a sweep, and what to say about them.
     fn optima(&mut self, sweep: &Sweep, table: &Table, reading: &Reading) -> Result<Observations> {
+        refuse_weights(table, reading)?;
         let found =
             sweep::read(sweep, &reading.parabola).map_err(|error| placed(error, table, reading))?;
         let shown: Vec<&SweepCell> =
@@ -70,9 +73,10 @@ impl Problem {
             found.cells.len()
         ));
         self.notes.extend(diverged(&shown));
-        let (note, warning) = words(&found.valleys);
-        self.notes.extend(note);
-        self.warnings.extend(warning);
+        self.notes.extend(slant_in_words(&found.valleys));
+        self.doubt = doubt(&found.valleys);
+        self.warnings.extend(self.doubt.clone());
+        self.warnings.extend(lost(&found));
         let optima = sweep::optima(&found.cells)?;
         let groups = match reading.columns.find(table, "cluster")? {
             Some(column) => groups_of(&shown, &table.text(&column)?)?,
@@ -81,6 +85,18 @@ impl Problem {
         self.swept = Some(found);
         Ok(optima.with_clusters(groups))
     }
+}
+
+/// A parabola knows no weights: they are refused unless they are all the same.
+fn refuse_weights(table: &Table, reading: &Reading) -> Result<()> {
+    let Some(column) = reading.columns.find(table, "weight")? else { return Ok(()) };
+    let weights = table.numbers(&column)?;
+    if weights.iter().all(|weight| *weight == weights[0]) {
+        return Ok(());
+    }
+    let reason = "a sweep over learning rates is read without weights: leave runs out with --filter, and take this column \
+                  away or give all runs the same";
+    bail!(fault(table, None, &column, reason.into()))
 }
 
 /// An error of a sweep's column with the file and the row of the table.
@@ -126,45 +142,55 @@ fn groups_of(cells: &[&SweepCell], labels: &[&str]) -> Result<Vec<usize>> {
     Ok(groups::numbered(found.into_iter()))
 }
 
-/// A note about how valleys were read, and a warning where that is a doubt.
-fn words(valleys: &Valleys) -> (Option<String>, Option<String>) {
-    let points = |reach: f64| format!("points within a factor of {:.1}", reach.exp());
-    match valleys {
-        Valleys::OneSlant { slant, reach, is_narrowed } => {
-            let from = match is_narrowed {
-                true => format!(
-                    "{} of each cell's parabola optimum, as those beyond do not agree with them",
-                    points(*reach)
-                ),
-                false => "all points".into(),
-            };
-            let note = format!(
-                "valleys are steeper on one side: {:.1e} nats per cube of ln lr, the same for all cells, are taken out, \
-                 from {from}",
-                slant.coefficient
-            );
-            let rough = slant.p_smooth.filter(|p| *p < ROUGH).map(|p| {
-                format!(
-                    "within that window the valleys are no smooth curve with one slant (p = {}): the best learning rates may \
-                     be off to one side",
-                    short(p)
-                )
-            });
-            (Some(note), rough)
+/// Cells that the narrower window left without an optimum.
+fn lost(found: &sweep::Reading) -> Option<String> {
+    let n = found.n_lost;
+    (n > 0).then(|| {
+        format!(
+            "{n} of {} cells show a best learning rate with all of their points, but none with those around the lowest that \
+             are used, and {} left out",
+            found.cells.len(),
+            if n == 1 { "is" } else { "are" }
+        )
+    })
+}
+
+fn points(reach: f64) -> String {
+    format!("points within a factor of {:.1} of each cell's parabola optimum", reach.exp())
+}
+
+/// What was taken out of the valleys.
+fn slant_in_words(valleys: &Valleys) -> Option<String> {
+    let Valleys::OneSlant { slant, reach, is_narrowed, .. } = valleys else { return None };
+    let from = match is_narrowed {
+        true => format!("{}, as those beyond do not agree with them", points(*reach)),
+        false => "all points".into(),
+    };
+    Some(format!(
+        "a slant of {:.1e} ± {:.1e} nats per cube of ln lr, the same for all valleys, is taken out, from {from}",
+        slant.coefficient, slant.se
+    ))
+}
+
+/// Why intervals of best learning rates may not hold what they say.
+fn doubt(valleys: &Valleys) -> Option<String> {
+    let what = match valleys {
+        Valleys::OneSlant { slant: Slant { p_smooth: Some(p), .. }, .. } if *p < ROUGH => {
+            format!("the valleys that are used are no smooth curve with one slant (p = {})", short(*p))
         }
+        Valleys::OneSlant { tested_with, .. } if *tested_with < WEAK => format!(
+            "whether valleys have one slant was tested with {tested_with:.0} degrees of freedom, which do not show much"
+        ),
+        Valleys::OneSlant { .. } => return None,
         Valleys::Rough { reach } => {
-            let warning = format!(
-                "the valleys are no smooth curve with one slant in any window: plain parabolas through {} of their lowest \
-                 point are used, and the best learning rates may be off to one side by more than their intervals say; \
-                 learning rates closer together around the lowest would tell",
-                points(*reach)
-            );
-            (None, Some(warning))
+            format!("the valleys are no smooth curve with one slant: parabolas are laid through {}", points(*reach))
         }
-        Valleys::Untested => {
-            let note = "plain parabolas: the points are too few to tell whether valleys are steeper on one side, which \
-                        would move the best learning rates";
-            (Some(note.into()), None)
-        }
-    }
+        Valleys::Untested => "the points are too few to tell whether valleys are steeper on one side: plain parabolas \
+                              are used"
+            .into(),
+    };
+    Some(format!(
+        "{what}; the best learning rates may be off to one side by more than their intervals say, and more rates around \
+         the lowest would tell"
+    ))
 }

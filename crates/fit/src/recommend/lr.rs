@@ -45,6 +45,7 @@ pub(super) fn advise(
         )],
         lines: vec![],
     };
+    advice.recommendations[0].caveats.extend(problem.doubt.clone());
     let horizons = points.input("d").unwrap_or_default();
     let longest = horizons.iter().copied().fold(0., f64::max);
     if d > 10. * longest {

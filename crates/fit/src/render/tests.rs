@@ -1,7 +1,7 @@
 use expect_test::expect;
 
 use super::*;
-use crate::output::{ApproachFound, Comparison, DroppedRow, Named, Prediction};
+use crate::output::{ApproachFound, Comparison, DroppedRow, Named, Prediction, SweepFound};
 
 fn output() -> FitOutput {
     let value = |estimate: f64, se: f64| {
@@ -71,6 +71,23 @@ fn a_terminal_shows_tables_of_80_columns() {
 }
 
 #[test]
+fn reasons_that_are_not_named_are_counted() {
+    let row = |row: usize| DroppedRow {
+        part: String::new(),
+        row,
+        target: 3.,
+        reason: format!("reason {row:02}"),
+    };
+    let said = |rows: usize| {
+        let dropped = (1..=rows).map(row).collect();
+        super::dropped(&FitOutput { dropped, ..FitOutput::default() }).unwrap()
+    };
+    assert!(said(10).ends_with("row 10 (3); reason 10"), "{}", said(10));
+    assert!(said(11).ends_with("row 10 (3); reason 10. And for 1 more reason"), "{}", said(11));
+    assert!(said(15).ends_with("And for 5 more reasons"), "{}", said(15));
+}
+
+#[test]
 fn a_per_cent_sign_stays_with_its_number() {
     let text = wrap(&format!("{} 95 %: so much", "x".repeat(76)), "");
     assert_eq!(text, format!("{}\n95 %: so much\n", "x".repeat(76)));
@@ -97,7 +114,20 @@ fn every_json_key_is_documented() {
     };
     json["approaches"] = serde_json::json!([found]);
     json["comparison"] = serde_json::to_value(Comparison::default()).unwrap();
-    let inner = ["approaches", "comparison", "dropped", "predictions"].map(|key| json[key].clone());
+    let swept = SweepFound {
+        cells: 0,
+        identified: 0,
+        lost: 0,
+        valleys: "untested".into(),
+        reach: None,
+        tested_with: None,
+        slant: None,
+        p_smooth: None,
+        curvature: None,
+    };
+    json["sweep"] = serde_json::to_value(swept).unwrap();
+    let keys = ["approaches", "comparison", "dropped", "predictions", "sweep"];
+    let inner = keys.map(|key| json[key].clone());
     let inner = inner.iter().flat_map(|value| {
         let value = value.get(0).unwrap_or(value);
         value.as_object().unwrap().keys().cloned().collect::<Vec<_>>()

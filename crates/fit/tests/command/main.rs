@@ -6,4 +6,6 @@ mod browser;
 mod laws;
 mod pipe;
 mod support;
+mod sweeps;
 mod tables;
+mod weights;

@@ -1,5 +1,7 @@
 //! One draw: which points, how often, with which targets; all memory is reused.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, RngCore};
 
 use super::Resampling;
@@ -158,16 +160,14 @@ impl Sample {
 
 /// Points of each group, in the order in which groups first appear.
 fn group(clusters: &[usize]) -> Vec<Vec<usize>> {
-    let mut names: Vec<usize> = vec![];
+    let mut known = BTreeMap::new();
     let mut groups: Vec<Vec<usize>> = vec![];
     for (point, name) in clusters.iter().enumerate() {
-        match names.iter().position(|known| known == name) {
-            Some(index) => groups[index].push(point),
-            None => {
-                names.push(*name);
-                groups.push(vec![point]);
-            }
+        let index = *known.entry(name).or_insert(groups.len());
+        if index == groups.len() {
+            groups.push(vec![]);
         }
+        groups[index].push(point);
     }
     groups
 }
@@ -179,4 +179,12 @@ fn studentised(residuals: &[f64], weights: &[f64], n_free: usize) -> Vec<f64> {
     let scaled: Vec<f64> = residuals.iter().zip(weights).map(|(r, w)| r * w.sqrt()).collect();
     let mean = scaled.iter().sum::<f64>() / n;
     scaled.iter().map(|r| inflate * (r - mean)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn groups_are_in_the_order_in_which_they_first_appear() {
+        assert_eq!(super::group(&[7, 2, 7, 9, 2, 0]), [vec![0, 2], vec![1, 4], vec![3], vec![5]]);
+    }
 }

@@ -1,4 +1,5 @@
 mod exact;
+mod weights;
 
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -49,6 +50,26 @@ fn runs(law: &dyn Law, natural: &[f64], noise: f64, seed: u64) -> Observations {
     grid.with_target(noisy.collect())
 }
 
+/// Every kind of law, with natural parameters that [`grid`] tells.
+fn every_law() -> Vec<(Box<dyn Law>, Vec<f64>)> {
+    let with = |more: &[f64]| TRUTH.iter().chain(more).copied().collect::<Vec<f64>>();
+    let horizon = LrHorizon::of_size_and_tokens(CountUnit::Billions);
+    vec![
+        (Box::new(Chinchilla::new()), TRUTH.to_vec()),
+        (Box::new(Kaplan), vec![6.4e13, 1.8e13, 0.076, 0.103]),
+        (Box::new(DataConstrained::default()), with(&[5.3, 15.4])),
+        (Box::new(Family::new("x")), with(&[0.1])),
+        (Box::new(Family::new("x").with_offset()), with(&[0.1, 0.01])),
+        (Box::new(Family::new("x").with_cross_terms(&["q"])), with(&[0.1, 0.03])),
+        (Box::new(Family::at_one_scale("x")), vec![3.6, 0.06]),
+        (Box::new(Mixing::new(&["p", "q", "rest"])), vec![1.9, 0.3, -1.2, -0.1]),
+        (Box::new(PowerLaw::with_floor("n")), vec![480., 0.35, 1.8]),
+        (Box::new(PowerLaw::pure("d")), vec![480., -0.35]),
+        (Box::new(horizon.clone()), vec![1.55e-3, 0.23, 0.32]),
+        (Box::new(horizon.with_curvature()), vec![1.55e-3, 0.23, 0.32, 0.01]),
+    ]
+}
+
 fn check_recovery(law: &dyn Law, natural: &[f64], objective: Objective, tolerance: f64) {
     let fit = fit(law, &runs(law, natural, 0., 0), &FitConfig::new(objective)).unwrap();
     for ((parameter, got), want) in fit.parameters.iter().zip(fit.natural()).zip(natural) {
@@ -63,18 +84,12 @@ fn noiseless_data_give_the_parameters_back() {
     for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog, Objective::Nls] {
         check_recovery(&Chinchilla::new(), &TRUTH, objective, 1e-4);
     }
-    let with = |more: &[f64]| TRUTH.iter().chain(more).copied().collect::<Vec<f64>>();
     let nls = Objective::NlsLog;
-    check_recovery(&Kaplan, &[6.4e13, 1.8e13, 0.076, 0.103], nls, 1e-4);
-    check_recovery(&DataConstrained::default(), &with(&[5.3, 15.4]), nls, 1e-3);
-    check_recovery(&Family::new("x"), &with(&[0.1]), nls, 1e-4);
-    check_recovery(&Family::new("x").with_offset(), &with(&[0.1, 0.01]), nls, 1e-3);
-    check_recovery(&Family::new("x").with_cross_terms(&["q"]), &with(&[0.1, 0.03]), nls, 1e-4);
-    check_recovery(&Mixing::new(&["p", "q", "rest"]), &[1.9, 0.3, -1.2, -0.1], nls, 1e-4);
-    check_recovery(&PowerLaw::with_floor("n"), &[480., 0.35, 1.8], nls, 1e-4);
-    check_recovery(&PowerLaw::pure("d"), &[480., -0.35], nls, 1e-6);
-    let horizon = LrHorizon::of_size_and_tokens(CountUnit::Billions).with_curvature();
-    check_recovery(&horizon, &[1.55e-3, 0.23, 0.32, 0.01], nls, 1e-6);
+    for (law, natural) in every_law() {
+        // Repetition, and an offset of the share, are flat directions.
+        let tolerance = if law.parameters().len() > 6 { 1e-3 } else { 1e-4 };
+        check_recovery(law.as_ref(), &natural, nls, tolerance);
+    }
 }
 
 #[test]
@@ -198,106 +213,6 @@ proptest! {
             prop_assert!((there.theta[i] - here.theta[i] - shift).abs() < 2e-5, "{i}");
         }
     }
-
-    #[test]
-    fn order_does_not_matter_and_estimates_take_a_duplicate_for_a_weight_of_two(seed in 0..1000_u64) {
-        check_order_and_weights(seed)?;
-    }
-
-    #[test]
-    fn a_factor_of_all_weights_changes_nothing(ln_factor in -60.0..60.0_f64, seed in 0..1000_u64) {
-        check_factor_of_weights(seed, ln_factor.exp())?;
-    }
-}
-
-fn check_order_and_weights(seed: u64) -> Result<(), TestCaseError> {
-    let law = Chinchilla::new();
-    let base = runs(&law, &TRUTH, 0.003, seed);
-    let doubled: Vec<usize> =
-        (0..25).filter(|i| (i * 7 + seed as usize).is_multiple_of(3)).collect();
-    let order: Vec<usize> = (0..25).rev().chain(doubled.iter().copied()).collect();
-    let weights: Vec<f64> = (0..25).map(|i| if doubled.contains(&i) { 2. } else { 1. }).collect();
-    for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog, Objective::Nls] {
-        let config = FitConfig::new(objective);
-        let twice = fit(&law, &base.select(&order), &config).unwrap();
-        let weighted = fit(&law, &base.clone().with_weights(weights.clone()), &config).unwrap();
-        // Weights are scaled to a mean of 1. Sums are taken in another order; the objective is flat to second order.
-        let per_point = |fit: &Fit| fit.objective_value / fit.n_points as f64;
-        let close = (per_point(&twice) / per_point(&weighted) - 1.).abs() < 1e-9;
-        prop_assert!(close, "{objective:?}");
-        // A second point is one more that was measured; a weight is not.
-        prop_assert_eq!(twice.n_points, order.len());
-        prop_assert_eq!(weighted.n_points, 25);
-        prop_assert_eq!(weighted.freedom(), 20.);
-        if objective.is_square() {
-            let [one, other] = [&twice, &weighted].map(|fit| fit.standard_errors()[3]);
-            let want = (weighted.freedom() / twice.freedom()).sqrt();
-            prop_assert!((one / other / want - 1.).abs() < 1e-3, "{one} {other} {want}");
-        }
-        for (a, b) in twice.theta.iter().zip(&weighted.theta) {
-            prop_assert!((a - b).abs() < 1e-4, "{objective:?}: {a} {b}");
-        }
-    }
-    Ok(())
-}
-
-fn check_factor_of_weights(seed: u64, factor: f64) -> Result<(), TestCaseError> {
-    let law = Chinchilla::new();
-    let base = runs(&law, &TRUTH, 0.003, seed);
-    let mut rng = ChaCha20Rng::seed_from_u64(seed);
-    let weights: Vec<f64> = (0..25).map(|_| rng.random_range(0.1..5.0)).collect();
-    let scaled = weights.iter().map(|weight| factor * weight).collect();
-    let prediction = Quantity::prediction(&law, &[("n", 1e10), ("d", 1e12)]).unwrap();
-    for objective in [Objective::HUBER, Objective::Lad, Objective::NlsLog, Objective::Nls] {
-        let config = FitConfig::new(objective);
-        let of = |weights: &Vec<f64>| {
-            let runs = base.clone().with_weights(weights.clone());
-            let fit = fit(&law, &runs, &config).unwrap();
-            let profile = crate::profile(&law, &runs, &config, &fit, &prediction, 0.95).unwrap();
-            let ends = fit.interval(&prediction, 0.95).unwrap();
-            let likelihood = crate::compare::log_likelihood(&law, &fit, &runs).unwrap();
-            let numbers = vec![fit.objective_value, ends.low, ends.high, likelihood];
-            [numbers, vec![profile.interval.low, profile.interval.high], fit.theta].concat()
-        };
-        // Scaled weights are rounded anew; a solver stops within 1e-7 of an error or so.
-        for (one, other) in of(&weights).iter().zip(of(&scaled)) {
-            prop_assert!(
-                (one - other).abs() < 1e-5 * one.abs().max(1e-3),
-                "{objective:?}: {one} {other}"
-            );
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn a_point_without_weight_is_left_out_and_listed() {
-    let law = Chinchilla::new();
-    let base = runs(&law, &TRUTH, 0.003, 4);
-    let weights = (0..25).map(|i| if i == 6 { 0. } else { 3. }).collect();
-    let mut spoiled = base.target().to_vec();
-    spoiled[6] = 1e9;
-    let config = FitConfig::new(Objective::NlsLog);
-    let weighted = fit(&law, &base.with_target(spoiled).with_weights(weights), &config).unwrap();
-    let others: Vec<usize> = (0..25).filter(|i| *i != 6).collect();
-    let without = fit(&law, &base.select(&others), &config).unwrap();
-    assert_eq!(weighted.theta, without.theta);
-    assert_eq!((weighted.n_points, weighted.freedom()), (24, 19.));
-    assert_eq!(weighted.used, others);
-    let [dropped] = &weighted.dropped[..] else { panic!("{:?}", weighted.dropped) };
-    assert_eq!((dropped.row, dropped.reason.as_str()), (7, "its weight is 0"));
-}
-
-#[test]
-fn weights_beyond_all_memory_are_weights() {
-    // Absolute deviations once took as many copies of a residual as its weight said.
-    let law = PowerLaw::pure("n");
-    let base = runs(&law, &[480., 0.3], 0.003, 4);
-    let of = |weight: f64| {
-        let runs = base.clone().with_weights(vec![weight; 25]);
-        fit(&law, &runs, &FitConfig::new(Objective::Lad)).unwrap().standard_errors()
-    };
-    assert_eq!(of(1.), of(1e15));
 }
 
 #[test]
@@ -307,14 +222,5 @@ fn exact_data_say_that_there_is_no_scatter() {
         let fit = fit(&law, &runs(&law, &TRUTH, noise, 1), &FitConfig::default()).unwrap();
         let said = fit.warnings.iter().any(|text| text.contains("no scatter"));
         assert_eq!(said, is_said, "{noise}: {:?}", fit.warnings);
-    }
-}
-
-#[test]
-fn absolute_deviations_do_so_where_optima_are_hard_to_reach() {
-    // 208 to 957: duplicates among the zero residuals. 519 and 1346: several local optima. 812: an optimum with fewer
-    // zero residuals than parameters, and another close to it.
-    for seed in [208, 255, 480, 498, 519, 665, 812, 957, 1346] {
-        check_order_and_weights(seed).unwrap();
     }
 }

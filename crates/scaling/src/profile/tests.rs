@@ -122,7 +122,105 @@ fn a_better_optimum_on_the_way_is_warned_of() {
     // As if the search had ended on another, higher optimum.
     fitted.objective_value *= 2.;
     let found = warnings(&fitted);
-    assert!(found[0].contains("a better optimum was found"), "{found:?}");
+    let expected = "a better optimum was found on the profile: the fit is not the best one, and its intervals are around \
+                    the wrong place";
+    assert!(found.contains(&expected.to_owned()), "{found:?}");
+}
+
+#[test]
+fn a_refit_that_does_not_converge_is_warned_of() {
+    let (law, runs) = (Chinchilla::new(), runs(5));
+    let config = FitConfig::new(Objective::NlsLog);
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let quantity = Quantity::parameter(&law, "alpha").unwrap();
+    let stop = Stop { max_steps: 1, tolerance: 1e-12, ..Stop::COLD };
+    let found = profile_until(&law, &runs, &config, &fitted, &quantity, 0.95, stop).unwrap();
+    let expected = "the refit at both of its ends did not converge: the interval may be off";
+    assert_eq!(found.warnings, [expected]);
+}
+
+/// A law of one parameter, `t`, whose effect takes a steep step at a distance of 1 from 0.
+#[derive(Debug)]
+struct Step;
+
+impl Step {
+    /// The logarithm of the prediction in units of [`Step::UNIT`], and its derivative.
+    fn at(t: f64) -> (f64, f64) {
+        let share = 1. / (1. + (-(t.abs() - 1.) / 0.02).exp());
+        let slope = 0.6 + 0.55 / 0.02 * share * (1. - share);
+        (t.signum() * (0.6 * t.abs() + 0.55 * share), slope)
+    }
+
+    /// What 20 points that err by 0.01 either way see at 95 %: Student's quantile of 19 degrees of freedom.
+    const UNIT: f64 = 0.01 * 2.093_024_054_408_263 / 4.358_898_943_540_674;
+}
+
+impl Law for Step {
+    fn name(&self) -> String {
+        "step".into()
+    }
+
+    fn parameters(&self) -> Vec<crate::law::Parameter> {
+        vec![crate::law::Parameter::linear("t", -1e3, 1e3, "")]
+    }
+
+    fn inputs(&self) -> Vec<crate::law::Input> {
+        vec![]
+    }
+
+    fn columns(&self, _inputs: &[&[f64]]) -> Vec<Vec<f64>> {
+        vec![]
+    }
+
+    fn log_predict(
+        &self,
+        theta: &[f64],
+        _design: &crate::law::Design,
+        _scratch: &mut [f64],
+        out: &mut [f64],
+    ) {
+        out.fill(Self::UNIT * Self::at(theta[0]).0);
+    }
+
+    fn log_gradient(
+        &self,
+        theta: &[f64],
+        _design: &crate::law::Design,
+        _scratch: &[f64],
+        _log_prediction: &[f64],
+        jacobian: &mut [f64],
+    ) {
+        jacobian.fill(Self::UNIT * Self::at(theta[0]).1);
+    }
+
+    fn starts(
+        &self,
+        _design: &crate::law::Design,
+        _log_target: &[f64],
+        _weights: &[f64],
+    ) -> Vec<Vec<f64>> {
+        vec![vec![0.1]]
+    }
+}
+
+#[test]
+fn a_profile_that_jumps_across_the_cut_is_no_end() {
+    let y = (0..20).map(|i| (if i % 2 == 0 { 0.01_f64 } else { -0.01 }).exp()).collect();
+    let runs = Observations::new("y", y);
+    let config = FitConfig::new(Objective::NlsLog);
+    let fitted = fit(&Step, &runs, &config).unwrap();
+    let quantity = Quantity::parameter(&Step, "t").unwrap();
+    let found = profile(&Step, &runs, &config, &fitted, &quantity, 0.95).unwrap();
+    // The step leads from 0.6 to 1.15 of the cut's root; no pull holds the parameter on its upper half.
+    let expected = "the profile jumps across the cut at both of its ends: the interval reaches beyond the jump";
+    assert_eq!(found.warnings, [expected]);
+    assert!(found.interval.low < -1.05 && found.interval.high > 1.05, "{found:?}");
+    // A smooth profile is none of this, however its refits are rounded.
+    let (law, runs) = (PowerLaw::pure("x"), line(1));
+    let fitted = fit(&law, &runs, &config).unwrap();
+    let alpha = Quantity::parameter(&law, "alpha").unwrap();
+    let smooth = profile(&law, &runs, &config, &fitted, &alpha, 0.95).unwrap();
+    assert_eq!(smooth.warnings, Vec::<String>::new());
 }
 
 #[test]

@@ -5,13 +5,18 @@
 //! scattered as they are (Chow 1960, the F-test of further observations), and its slant is theirs (Hausman 1978: the
 //! variance of the difference is the difference of the variances). Both at 5 %.
 //!
-//! Two things make up for the choice being made by the same points, both found by simulation
+//! Two things make up for what the tests cannot see, both found by simulation
 //! (`docs/decisions/0005-scaling-intervals.md`). Where wider windows were refused, one two steps narrower than the first
-//! good one is used, as what is wrong with the latter may be just below what the tests can see; and the slant's error is
-//! taken [`WIDEN`] times there.
+//! good one is used, as what is wrong with the latter may be just below that. And the variance of the slant is raised by
+//! what its difference to those of the narrower windows, squared, exceeds the variance of that difference: an estimate of the
+//! square of its bias.
+//!
+//! A narrow window may leave a cell no optimum. Of those that the two steps lead over, the narrowest that loses fewest
+//! cells is used.
 
-use super::slant::{Joint, MIN_FREEDOM, Valley, joint};
+use super::slant::{Joint, MIN_FREEDOM, Slant, Valley, joint};
 use crate::distribution::f_tail;
+use crate::parabola::{self, ParabolaConfig};
 
 /// One window is this many times as wide as the one before.
 const STEP: f64 = 0.88;
@@ -31,9 +36,6 @@ const MIN_INNER: f64 = 2.;
 /// Learning rates that a valley keeps.
 const MIN_POINTS: usize = 3;
 
-/// By how much the slant's error is widened where the window was chosen.
-pub(super) const WIDEN: f64 = 1.25;
-
 /// Windows are narrowed so often at most: to a hundredth of the widest.
 const MAX_WINDOWS: usize = 36;
 
@@ -46,14 +48,29 @@ pub(super) struct Reach {
     pub(super) joint: Joint,
 }
 
+impl Reach {
+    /// Cells that show no optimum with these points.
+    fn n_lost(&self, config: &ParabolaConfig) -> usize {
+        let slant = self.joint.slant.coefficient;
+        let read = |valley: &&Valley| {
+            parabola::read(&valley.points, valley.n_diverged, slant, config).vertex().is_none()
+        };
+        self.valleys.iter().filter(read).count()
+    }
+}
+
 /// What the points say about the shape of valleys.
 #[derive(Clone, Debug)]
 pub(super) enum Shape {
     /// Within this reach they have one slant.
     OneSlant {
         within: Reach,
+        /// The slant there, its error widened by how far narrower windows differ.
+        slant: Slant,
         /// Whether wider windows were refused.
         is_narrowed: bool,
+        /// Degrees of freedom of the narrower window that says most about it.
+        tested_with: f64,
     },
     /// No window agrees with narrower ones; this is the narrowest.
     Rough(Reach),
@@ -62,27 +79,34 @@ pub(super) enum Shape {
 }
 
 /// Looks for the widest window that narrower ones agree with.
-pub(super) fn shape(valleys: &[Valley]) -> Shape {
+pub(super) fn shape(valleys: &[Valley], config: &ParabolaConfig) -> Shape {
     let mut windows = windows(valleys);
     let n_fitted = windows.iter().take_while(|w| w.joint.slant.freedom >= MIN_FREEDOM).count();
-    let mut is_tested = false;
-    for outer in 0..n_fitted {
-        match agrees(&windows, outer) {
-            Some(true) => {
-                let further = (outer + FURTHER).min(n_fitted - 1);
-                let used = if outer == 0 { 0 } else { further };
-                return Shape::OneSlant {
-                    within: windows.swap_remove(used),
-                    is_narrowed: used > 0,
-                };
+    let mut is_refused = false;
+    for good in 0..n_fitted {
+        match agrees(&windows, good) {
+            Some(Verdict { is_one: true, tested_with }) => {
+                let used =
+                    if is_refused { narrower(&windows[..n_fitted], good, config) } else { 0 };
+                let slant = with_bias(&windows, used);
+                let within = windows.swap_remove(used);
+                return Shape::OneSlant { within, slant, is_narrowed: is_refused, tested_with };
             }
-            found => is_tested |= found.is_some(),
+            Some(_) => is_refused = true,
+            // It has the points of those that are narrower, as have all that are wider.
+            None => {}
         }
     }
-    match is_tested {
+    match is_refused {
         true => Shape::Rough(windows.swap_remove(n_fitted - 1)),
         false => Shape::Untested,
     }
+}
+
+/// From the first good window on, the narrowest one within [`FURTHER`] steps that loses fewest cells.
+fn narrower(windows: &[Reach], good: usize, config: &ParabolaConfig) -> usize {
+    let last = (good + FURTHER).min(windows.len() - 1);
+    (good..=last).rev().min_by_key(|&k| windows[k].n_lost(config)).unwrap_or(good)
 }
 
 /// From all points to the fewest that can be fitted.
@@ -121,15 +145,49 @@ fn within(valley: &Valley, reach: f64) -> Valley {
     Valley { points, ..valley.clone() }
 }
 
+/// What narrower windows say about one.
+struct Verdict {
+    /// Whether they agree with it.
+    is_one: bool,
+    /// Degrees of freedom of the widest of them.
+    tested_with: f64,
+}
+
 /// Whether narrower windows agree with this one; `None` if there is none with fewer points.
-fn agrees(windows: &[Reach], outer: usize) -> Option<bool> {
+fn agrees(windows: &[Reach], outer: usize) -> Option<Verdict> {
+    let verdict = |inner: &Joint| Verdict {
+        is_one: is_one(&windows[outer].joint, inner),
+        tested_with: inner.slant.freedom,
+    };
+    within_it(windows, outer).map(verdict).reduce(|a, b| Verdict {
+        is_one: a.is_one && b.is_one,
+        tested_with: a.tested_with.max(b.tested_with),
+    })
+}
+
+/// The narrower windows that one is compared with, as far as they have fewer points.
+fn within_it(windows: &[Reach], outer: usize) -> impl Iterator<Item = &Joint> {
     let last = windows.len() - 1;
-    let compared = COMPARED.map(|steps| (outer + steps).min(last));
-    let fewer = |inner: &usize| windows[*inner].joint.n_points < windows[outer].joint.n_points;
-    let verdicts = compared.iter().filter(|inner| fewer(inner));
-    verdicts
-        .map(|&inner| is_one(&windows[outer].joint, &windows[inner].joint))
-        .reduce(|a, b| a && b)
+    let n_points = windows[outer].joint.n_points;
+    let inner = COMPARED.into_iter().map(move |steps| &windows[(outer + steps).min(last)].joint);
+    inner.filter(move |inner| inner.n_points < n_points)
+}
+
+/// The variance of the difference of two slants, for errors of a variance of 1.
+fn variance_of_difference(outer: &Joint, inner: &Joint) -> f64 {
+    (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE)
+}
+
+/// A window's slant, its variance raised by what those within it differ beyond chance.
+fn with_bias(windows: &[Reach], used: usize) -> Slant {
+    let outer = &windows[used].joint;
+    let variance = outer.residual / outer.slant.freedom;
+    let excess = |inner: &Joint| {
+        let difference = outer.slant.coefficient - inner.slant.coefficient;
+        difference.powi(2) - variance * variance_of_difference(outer, inner)
+    };
+    let bias = within_it(windows, used).map(excess).fold(0., f64::max);
+    Slant { se: (outer.slant.se.powi(2) + bias).sqrt(), ..outer.slant }
 }
 
 /// Both tests, of a window and one within it.
@@ -141,7 +199,9 @@ fn is_one(outer: &Joint, inner: &Joint) -> bool {
     let further = outer.slant.freedom - freedom;
     let scatter = (outer.residual - inner.residual) / further / variance;
     let difference = outer.slant.coefficient - inner.slant.coefficient;
-    let more = (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE);
-    let slants = difference.powi(2) / (variance * more);
+    let slants = difference.powi(2) / (variance * variance_of_difference(outer, inner));
     f_tail(scatter, further, freedom) >= LEVEL && f_tail(slants, 1., freedom) >= LEVEL
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use crate::parabola::{ParabolaConfig, Vertex, read, window};
 pub struct Slant {
     /// Nats per cube of `ln lr`; positive where too large a learning rate costs more than too small a one.
     pub coefficient: f64,
-    /// Its standard error.
+    /// Its standard error; from [`super::read`] with what narrower windows differ beyond chance.
     pub se: f64,
     /// Degrees of freedom of the latter.
     pub freedom: f64,
@@ -148,18 +148,16 @@ fn p_of_last(columns: [&[f64]; 3], losses: &[f64], freedom: f64) -> Option<f64> 
 }
 
 impl Slant {
-    /// Reads the valleys with this slant, and notes how far their lowest points move with its error, which is taken
-    /// `widen` times.
+    /// Reads the valleys with this slant, and notes how far their lowest points move with its error.
     ///
-    /// The error is widened further by what Student's quantile exceeds the normal one, as it is known from few points.
+    /// The error is widened by what Student's quantile exceeds the normal one, as it is known from few points.
     pub(super) fn take_out(
         self,
-        widen: f64,
         valleys: &[Valley],
         cells: &mut [SweepCell],
         config: &ParabolaConfig,
     ) {
-        let wide = widen * student_quantile(0.975, self.freedom) / normal_quantile(0.975);
+        let wide = student_quantile(0.975, self.freedom) / normal_quantile(0.975);
         for valley in valleys {
             let optimum = read(&valley.points, valley.n_diverged, self.coefficient, config);
             let rate = optimum.vertex().and_then(|vertex| rate(&valley.points, vertex));

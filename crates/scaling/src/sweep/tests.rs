@@ -1,3 +1,5 @@
+mod windows;
+
 use super::*;
 use crate::law::Law;
 
@@ -128,7 +130,7 @@ fn the_error_of_the_slant_moves_every_optimum_as_a_refit_does() {
     let moved = |by: f64| {
         let mut cells = plain.clone();
         let moved = Slant { coefficient: found.coefficient + by, ..found };
-        moved.take_out(1., &valleys, &mut cells, &config);
+        moved.take_out(&valleys, &mut cells, &config);
         cells
     };
     let wide = crate::distribution::student_quantile(0.975, found.freedom) / 1.959_964;
@@ -182,68 +184,6 @@ fn too_few_points_leave_parabolas_as_they_are() {
     // could be fitted, but nothing says whether it is the same further out.
     let five = |column: Vec<f64>| [&column[1..6], &column[8..13]].concat();
     check(columns.map(five));
-}
-
-/// As [`sweep`], with 9 learning rates a cell a factor of √2 apart around places that differ from cell to cell, errors
-/// that look normal, and valleys of a shape of one's own.
-fn shaped(noise: f64, valley: impl Fn(f64) -> f64) -> [Vec<f64>; 4] {
-    use rand::{Rng, SeedableRng};
-    let mut rng = rand_chacha::ChaCha20Rng::seed_from_u64(11);
-    let mut columns = [const { vec![] }; 4];
-    for n in [1e8, 4e8, 1.6e9] {
-        for d in [1e9, 2e9, 4e9, 8e9, 1.6e10] {
-            let best = 1e-3 * (n / 1e8_f64).powf(-0.2) * (d / 1e9_f64).powf(-0.3);
-            let centre = best * rng.random_range(-0.17..0.17_f64).exp();
-            for i in -4..=4 {
-                let lr = centre * 2_f64.powf(0.5 * f64::from(i));
-                let error: f64 = (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.;
-                let loss = 2.5 + valley((lr / best).ln()) + noise * error;
-                let row = [n, d, lr, loss];
-                columns.iter_mut().zip(row).for_each(|(column, value)| column.push(value));
-            }
-        }
-    }
-    columns
-}
-
-fn valleys_of(columns: &[Vec<f64>; 4]) -> Valleys {
-    let [n, d, lr, loss] = columns;
-    let sweep = Sweep { n: Some(n), d, batch: None, lr, loss };
-    super::read(&sweep, &ParabolaConfig::default()).unwrap().valleys
-}
-
-#[test]
-fn the_window_ends_where_the_valleys_do() {
-    let slant = 0.0018;
-    let cubic = |x: f64| 0.012 * x * x + slant * x.powi(3);
-    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, cubic))
-    else {
-        panic!("the valleys have one slant")
-    };
-    assert!(!is_narrowed && reach > 1.4, "{reach}");
-    assert!((found.coefficient - slant).abs() < 4. * found.se, "{found:?}");
-    assert!(found.p_smooth.is_some_and(|p| p > 0.01), "{found:?}");
-    // Beyond 1 the cubic term is gone, and the loss jumps by 0.0018.
-    let broken = |x: f64| 0.012 * x * x + if x.abs() < 1. { slant * x.powi(3) } else { 0. };
-    let Valleys::OneSlant { slant: found, reach, is_narrowed } = valleys_of(&shaped(3e-4, broken))
-    else {
-        panic!("the middles of the valleys have one slant")
-    };
-    assert!(is_narrowed && reach < 1.05, "{reach}");
-    assert!((found.coefficient - slant).abs() < 4. * found.se, "{found:?}");
-}
-
-#[test]
-fn valleys_without_a_common_shape_keep_their_parabolas() {
-    // Every other learning rate is worse than its neighbours, by more than the noise.
-    let teeth = |x: f64| 0.012 * x * x + 0.004 * (9. * x).sin();
-    let columns = shaped(1e-4, teeth);
-    let Valleys::Rough { reach } = valleys_of(&columns) else {
-        panic!("{:?}", valleys_of(&columns))
-    };
-    assert!(reach < 1.5, "{reach}");
-    let cells = read(&columns);
-    assert!(cells.iter().all(|cell| cell.slant_error.is_none()));
 }
 
 /// A sweep whose valleys have a cubic term that ends at 1.5 from the lowest point.
