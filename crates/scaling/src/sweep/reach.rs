@@ -8,8 +8,8 @@
 //! Two things make up for what the tests cannot see, both found by simulation
 //! (`docs/decisions/0005-scaling-intervals.md`). Where wider windows were refused, one two steps narrower than the first
 //! good one is used, as what is wrong with the latter may be just below that. And the variance of the slant is raised by
-//! what its difference to those of the narrower windows, squared, exceeds the variance of that difference: an estimate of the
-//! square of its bias.
+//! what the square of its difference to the next narrower one exceeds the variance of that difference by: an estimate of
+//! the square of its bias.
 //!
 //! A narrow window may leave a cell no optimum. Of those that the two steps lead over, the narrowest that loses fewest
 //! cells is used.
@@ -65,7 +65,7 @@ pub(super) enum Shape {
     /// Within this reach they have one slant.
     OneSlant {
         within: Reach,
-        /// The slant there, its error widened by how far narrower windows differ.
+        /// The slant there, its error widened by how far a narrower window's differs.
         slant: Slant,
         /// Whether wider windows were refused.
         is_narrowed: bool,
@@ -178,7 +178,7 @@ fn variance_of_difference(outer: &Joint, inner: &Joint) -> f64 {
     (1. / inner.size - 1. / outer.size).max(f64::MIN_POSITIVE)
 }
 
-/// A window's slant, its variance raised by what those within it differ beyond chance.
+/// A window's slant, its variance raised by what the next one that it is compared with differs beyond chance.
 fn with_bias(windows: &[Reach], used: usize) -> Slant {
     let outer = &windows[used].joint;
     let variance = outer.residual / outer.slant.freedom;
@@ -186,7 +186,7 @@ fn with_bias(windows: &[Reach], used: usize) -> Slant {
         let difference = outer.slant.coefficient - inner.slant.coefficient;
         difference.powi(2) - variance * variance_of_difference(outer, inner)
     };
-    let bias = within_it(windows, used).map(excess).fold(0., f64::max);
+    let bias = within_it(windows, used).next().map_or(0., excess).max(0.);
     Slant { se: (outer.slant.se.powi(2) + bias).sqrt(), ..outer.slant }
 }
 

@@ -16,7 +16,7 @@ use crate::parabola::{ParabolaConfig, Vertex, read, window};
 pub struct Slant {
     /// Nats per cube of `ln lr`; positive where too large a learning rate costs more than too small a one.
     pub coefficient: f64,
-    /// Its standard error; from [`super::read`] with what narrower windows differ beyond chance.
+    /// Its standard error; from [`super::read`] with what that of a narrower window differs by beyond chance.
     pub se: f64,
     /// Degrees of freedom of the latter.
     pub freedom: f64,
