@@ -75,20 +75,19 @@ const MANY: Layout = Layout::new(3, 5, 7, 2.);
 fn best_learning_rates() {
     let mut outside = vec![];
     for layout in [FEW, FINE, MANY] {
-        for valley in [Valley::Parabola, Valley::BROKEN, Valley::Exponential] {
+        for valley in [Valley::Parabola, Valley::BROKEN, Valley::EXPONENTIAL] {
             let world = World::new(layout, valley);
             // Five cells of seven rates do not always tell where valleys end.
             let is_dark = layout.sizes * layout.rates == 7 && !valley.is_smooth();
-            let band = if is_dark { 0.9..=0.98 } else { 0.93..=0.98 };
+            let band = if is_dark { 0.88..=0.97 } else { 0.93..=0.97 };
             outside.extend(tally(world, 0, is_slow()).check_band(&world.name(), OURS, band));
         }
     }
     assert!(outside.is_empty(), "{outside:#?}");
 }
 
-/// Worlds that nothing was chosen by.
+/// Worlds of other shapes, errors and layouts.
 fn held_out() -> Vec<World> {
-    use Valley::{Exponential, Parabola};
     let eight = Layout::new(2, 4, 7, 2.);
     let twice = Layout { seeds: 2, ..FEW };
     let broken = |at, jump, cubic| Valley::Broken { at, jump, cubic };
@@ -107,7 +106,7 @@ fn held_out() -> Vec<World> {
     ];
     let mut worlds: Vec<World> = plain.map(|(layout, valley)| World::new(layout, valley)).into();
     for layout in [FINE, MANY] {
-        for valley in [Valley::BROKEN, Exponential] {
+        for valley in [Valley::BROKEN, Valley::EXPONENTIAL] {
             let world = World::new(layout, valley);
             worlds.extend([0.0005, 0.003].map(|noise| World { noise, ..world }));
             worlds.push(World { errors: Noise::Heavy, ..world });
@@ -121,7 +120,22 @@ fn held_out() -> Vec<World> {
         Layout::new(1, 4, 6, 2.),
     ];
     for layout in layouts {
-        worlds.extend([Parabola, Valley::BROKEN, Exponential].map(|v| World::new(layout, v)));
+        worlds.extend(
+            [Valley::Parabola, Valley::BROKEN, Valley::EXPONENTIAL].map(|v| World::new(layout, v)),
+        );
+    }
+    worlds
+}
+
+/// Worlds that were made when everything was settled.
+fn last() -> Vec<World> {
+    let broken = Valley::Broken { at: 1.25, jump: 0.7, cubic: -0.2 };
+    let mut worlds = vec![];
+    for valley in [Valley::Quartic, Valley::Exponential { c: 0.9 }, broken] {
+        worlds.push(World::new(Layout::new(2, 3, 8, 1.7), valley));
+        worlds.push(World::new(Layout::new(2, 5, 6, 1.6), valley));
+        let fine = World::new(Layout::new(3, 4, 9, 1.5), valley);
+        worlds.push(World { errors: Noise::Heavy, noise: 0.001, ..fine });
     }
     worlds
 }
@@ -132,10 +146,10 @@ fn best_learning_rates_of_held_out_worlds() {
         return;
     }
     let mut outside = vec![];
-    for world in held_out() {
-        let band = if world.valley.is_smooth() { 0.92..=0.99 } else { 0.84..=0.99 };
-        let found = tally(world, 1_000_000, false);
-        outside.extend(found.check_band(&world.name(), OURS, band));
+    let held_out = held_out().into_iter().map(|world| (world, 1_000_000));
+    for (world, seed) in held_out.chain(last().into_iter().map(|world| (world, 2_000_000))) {
+        let band = if world.valley.is_smooth() { 0.93..=0.98 } else { 0.83..=0.98 };
+        outside.extend(tally(world, seed, false).check_band(&world.name(), OURS, band));
     }
     assert!(outside.is_empty(), "{outside:#?}");
 }

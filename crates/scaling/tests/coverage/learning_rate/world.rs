@@ -24,13 +24,19 @@ pub(super) enum Valley {
         jump: f64,
         cubic: f64,
     },
-    /// `e^(0.45 x) - 0.45 x`, which has terms of every order.
-    Exponential,
+    /// `e^(c x) - c x`, which has terms of every order.
+    Exponential {
+        c: f64,
+    },
+    /// With a fourth-order term, a tenth of the square's.
+    Quartic,
 }
 
 impl Valley {
     /// Broken within most sweeps: the loss jumps by 0.006 nats, and no smooth curve through all points is right.
     pub(super) const BROKEN: Self = Self::Broken { at: 1.5, jump: 1., cubic: 0.15 };
+
+    pub(super) const EXPONENTIAL: Self = Self::Exponential { c: 0.45 };
 
     /// Loss above the lowest, whose curvature is 0.012.
     fn at(self, x: f64) -> f64 {
@@ -41,10 +47,8 @@ impl Valley {
                     if x.abs() < at { x.powi(3) } else { (1. - jump) * at.powi(3) * x.signum() };
                 0.012 * (x * x + cubic * third)
             }
-            Self::Exponential => {
-                let c = 0.45;
-                0.024 * ((c * x).exp() - 1. - c * x) / (c * c)
-            }
+            Self::Exponential { c } => 0.024 * ((c * x).exp() - 1. - c * x) / (c * c),
+            Self::Quartic => 0.012 * (x * x + 0.1 * x.powi(4)),
         }
     }
 
@@ -58,7 +62,8 @@ impl Valley {
             Self::Broken { at, jump, cubic } => {
                 format!("broken at {at}, jump {jump}, cubic {cubic}")
             }
-            Self::Exponential => "exponential".into(),
+            Self::Exponential { c } => format!("exponential, c {c}"),
+            Self::Quartic => "quartic".into(),
         }
     }
 }
