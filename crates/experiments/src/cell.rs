@@ -74,7 +74,7 @@ impl Task {
             Self::External(_) => ("external", 1),
             Self::TrainMixture(_) => ("train-mixture", 1),
             Self::FitMixture(_) => ("fit-mixture", 2),
-            Self::AssessMixture(_) => ("assess-mixture", 2),
+            Self::AssessMixture(_) => ("assess-mixture", 3),
         }
     }
 }

@@ -6,9 +6,10 @@
 //! It is told as a part of the gain from the family's own share at the uniform mixture, `gamma` times the number of
 //! families: at 0.2 a tenth more of that companion does what a fiftieth more of the family's own text does.
 
-use forerun_runs::stats::{self, Interval};
+use forerun_runs::stats::Interval;
 use forerun_runs::verdict::{Judgement, Verdict};
-use forerun_scaling::distribution::student_quantile;
+use forerun_scaling::distribution::{normal_quantile, student_quantile};
+use forerun_scaling::interval::percentile_interval;
 use forerun_scaling::law::Family;
 
 use super::MixtureConfig;
@@ -71,7 +72,7 @@ impl Companions {
         let pair = |family: usize, companion: usize| {
             let drawn: Vec<f64> = draws.iter().map(|draw| draw[family][companion]).collect();
             let effect = estimates[family][companion];
-            Pair { family, companion, effect, se: widen * stats::sd(&drawn) }
+            Pair { family, companion, effect, se: widen * scatter(&drawn) }
         };
         let pairs = pairs(n).map(|(family, companion)| pair(family, companion)).collect();
         Self { names, pairs, freedom }
@@ -179,8 +180,34 @@ impl Companions {
     }
 }
 
+/// The standard deviation of a normal distribution whose central 95 % are as wide as the draws'. An effect is a ratio: where
+/// a draw's mixtures hardly tell a family's own share from its companions', it has no bounds, and one such draw in a
+/// thousand would decide the standard deviation of all.
+fn scatter(draws: &[f64]) -> f64 {
+    if draws.len() < 2 {
+        return f64::NAN;
+    }
+    percentile_interval(draws, CONFIDENCE).width() / (2.0 * normal_quantile(0.5 + 0.5 * CONFIDENCE))
+}
+
 /// Every family with every companion.
 fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
     let with = move |family| (0..n).filter(move |&other| other != family).map(move |o| (family, o));
     (0..n).flat_map(with)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_without_bounds_do_not_decide_the_scatter() {
+        // Evenly spaced quantiles of a normal distribution with a standard deviation of 0.05.
+        let draws: Vec<f64> =
+            (1..1000).map(|n| 0.1 + 0.05 * normal_quantile(f64::from(n) / 1000.0)).collect();
+        let wild: Vec<f64> = draws.iter().copied().chain([40.0, -25.0, 13.0]).collect();
+        assert!((scatter(&draws) - 0.05).abs() < 5e-4, "{}", scatter(&draws));
+        assert!((scatter(&wild) - 0.05).abs() < 1e-3, "{}", scatter(&wild));
+        assert!(scatter(&draws[..1]).is_nan(), "one draw has none");
+    }
 }
