@@ -182,9 +182,4 @@ fn studentised(residuals: &[f64], weights: &[f64], n_free: usize) -> Vec<f64> {
 }
 
 #[cfg(test)]
-mod tests {
-    #[test]
-    fn groups_are_in_the_order_in_which_they_first_appear() {
-        assert_eq!(super::group(&[7, 2, 7, 9, 2, 0]), [vec![0, 2], vec![1, 4], vec![3], vec![5]]);
-    }
-}
+mod tests;
