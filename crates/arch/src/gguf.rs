@@ -1,12 +1,15 @@
 //! Checkpoints in one GGUF file, as llama.cpp keeps them: the architectures `llama` and `phi3`.
 //!
-//! The weights are made plain floats as they are read. llama.cpp turns neighbouring channels of `llama` together where Hugging Face's
+//! The weights are made plain floats as they are read, or those of 4 bits are kept. llama.cpp turns neighbouring channels of `llama` together where Hugging Face's
 //! checkpoints pair the halves of a head, and its converter has reordered the rows of queries and keys for that: here they are put
 //! back. Not so those of `phi3`.
+
+mod packed;
 
 use std::collections::BTreeSet;
 
 use forerun_tensors::Error as TensorError;
+use forerun_tensors::kernels::PackedMatrix;
 use forerun_tokens::gguf::Gguf;
 use tch::{Device, Kind, Tensor};
 
@@ -15,6 +18,8 @@ use crate::lm::{CausalLm, LmConfig, LmFamily, LmRope, RopeScaling, Source};
 
 const EMBEDDING: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
+/// What the names of the blocks' tensors begin with.
+const BLOCKS: &str = "blk.";
 /// Divisors of Llama 3's frequencies.
 const FACTORS: &str = "rope_freqs.weight";
 const LONG_FACTORS: &str = "rope_factors_long.weight";
@@ -27,8 +32,21 @@ impl CausalLm {
     /// [`Error::Tokens`] and [`Error::Checkpoint`] name the file and what in it is unknown, missing or makes no sense;
     /// [`Error::Tensors`] names the tensor that is missing, unexpected or of another shape.
     pub fn from_gguf(file: &Gguf, kind: Kind, device: Device) -> Result<Self> {
+        Self::of_gguf(file, kind, device, Packing::Undone)
+    }
+
+    /// As [`Self::from_gguf`] on the CPU, but matrices of the blocks in Q4_0 and Q4_1 keep their 4 bits, every one of them: the model needs
+    /// that much less memory. Products round what comes in to 8 bits then, as llama.cpp's do. Other matrices become numbers of `kind`.
+    ///
+    /// # Errors
+    /// As [`Self::from_gguf`].
+    pub fn from_gguf_packed(file: &Gguf, kind: Kind) -> Result<Self> {
+        Self::of_gguf(file, kind, Device::Cpu, Packing::Kept)
+    }
+
+    fn of_gguf(file: &Gguf, kind: Kind, device: Device, packing: Packing) -> Result<Self> {
         let config = Metadata::new(file)?.config()?;
-        let mut source = Tensors { file, config: config.clone(), left: names(file) };
+        let mut source = Tensors { file, config: config.clone(), left: names(file), packing };
         let model = Self::build(config, &mut source, Some(kind), device)?;
         match source.left.first() {
             None => Ok(model),
@@ -222,11 +240,36 @@ impl<'a> Metadata<'a> {
     }
 }
 
+/// What becomes of matrices of 4 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    Undone,
+    Kept,
+}
+
 /// The tensors under the names of a Hugging Face checkpoint.
 struct Tensors<'a> {
     file: &'a Gguf,
     config: LmConfig,
     left: BTreeSet<String>,
+    packing: Packing,
+}
+
+impl Tensors<'_> {
+    /// The shape of what llama.cpp calls `own`; none of it is there.
+    fn shape(&self, own: &str) -> Vec<i64> {
+        let sizes = self.file.tensor(own).map(|info| info.shape.as_slice());
+        sizes.unwrap_or_default().iter().map(|&size| size as i64).collect()
+    }
+
+    /// Rows as Hugging Face's checkpoints have them.
+    fn in_order(&self, own: &str, rows: &Tensor) -> Result<Tensor> {
+        Ok(match own.rsplit('.').nth(1) {
+            Some("attn_q") => halves_apart(rows, self.config.n_heads)?,
+            Some("attn_k") => halves_apart(rows, self.config.n_kv_heads)?,
+            _ => rows.shallow_clone(),
+        })
+    }
 }
 
 impl Source for Tensors<'_> {
@@ -235,21 +278,27 @@ impl Source for Tensors<'_> {
         if !self.left.remove(&own) {
             return Err(tensor(self.file, &own, "is missing"));
         }
-        let got: Vec<i64> = match self.file.tensor(&own) {
-            Some(info) => info.shape.iter().map(|&size| size as i64).collect(),
-            None => Vec::new(),
-        };
+        let got = self.shape(&own);
         if got != shape {
             let reason = format!("has shape {got:?}, the metadata's is {shape:?}");
             return Err(tensor(self.file, &own, reason));
         }
         let values = Tensor::f_from_slice(&self.file.dequantize(&own)?)?.f_view(shape)?;
-        let heads = match own.rsplit('.').nth(1) {
-            Some("attn_q") => self.config.n_heads,
-            Some("attn_k") => self.config.n_kv_heads,
-            _ => return Ok(values),
-        };
-        Ok(halves_apart(&values, heads)?)
+        self.in_order(&own, &values)
+    }
+
+    fn take_packed(&mut self, name: &str, shape: [i64; 2]) -> Result<Option<PackedMatrix>> {
+        let own = own_name(name);
+        let kept = self.packing == Packing::Kept && own.starts_with(BLOCKS);
+        if !kept || !self.left.contains(&own) || self.shape(&own) != shape {
+            return Ok(None);
+        }
+        let found = packed::packed(self.file, &own, shape, &|rows| self.in_order(&own, rows));
+        let found = found.map_err(|error| tensor(self.file, &own, error.to_string()))?;
+        if found.is_some() {
+            self.left.remove(&own);
+        }
+        Ok(found)
     }
 
     fn holds(&self, name: &str) -> bool {

@@ -15,7 +15,7 @@ fn neighbours(rows: &Tensor, n_heads: i64) -> Tensor {
     rows.index_select(0, &Tensor::from_slice(&order))
 }
 
-fn bytes(tensor: &Tensor) -> Vec<u8> {
+pub(super) fn bytes(tensor: &Tensor) -> Vec<u8> {
     let values: Vec<f32> = Vec::try_from(tensor.contiguous().view([-1])).unwrap();
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
@@ -25,7 +25,25 @@ fn written(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Gguf {
     Gguf::from_bytes(file_of(model, edit), "model.gguf").unwrap()
 }
 
+/// As [`written`], its tensors in the format and with the bytes that `store` gives for their own names.
+pub(super) fn file_with(
+    model: &CausalLm,
+    store: impl Fn(&str, &Tensor) -> (GgmlType, Vec<u8>),
+) -> Gguf {
+    let bytes = stored(model, store, |_| ()).to_bytes().unwrap();
+    Gguf::from_bytes(bytes, "model.gguf").unwrap()
+}
+
 fn file_of(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let store = |_: &str, tensor: &Tensor| (GgmlType::F32, bytes(tensor));
+    stored(model, store, edit).to_bytes().unwrap()
+}
+
+fn stored(
+    model: &CausalLm,
+    store: impl Fn(&str, &Tensor) -> (GgmlType, Vec<u8>),
+    edit: impl FnOnce(&mut Writer),
+) -> Writer {
     let config = model.config();
     let name = if config.family == LmFamily::Llama { "llama" } else { "phi3" };
     let mut writer = Writer::new();
@@ -70,10 +88,11 @@ fn file_of(model: &CausalLm, edit: impl FnOnce(&mut Writer)) -> Vec<u8> {
         };
         let tensor = heads.map_or(tensor.shallow_clone(), |heads| neighbours(&tensor, heads));
         let shape: Vec<usize> = tensor.size().iter().map(|&size| size as usize).collect();
-        writer.tensor(&own, &shape, GgmlType::F32, bytes(&tensor));
+        let (kind, bytes) = store(&own, &tensor);
+        writer.tensor(&own, &shape, kind, bytes);
     }
     edit(&mut writer);
-    writer.to_bytes().unwrap()
+    writer
 }
 
 #[test]
