@@ -132,7 +132,7 @@ impl Selection {
         match self.jobs {
             Some(0) => bail!("--jobs must be at least 1, got 0"),
             Some(jobs) => Ok(jobs),
-            None if experiment.device.starts_with("cuda") => Ok(1),
+            None if experiment.device.starts_with("cuda") || experiment.body.is_timed() => Ok(1),
             None => Ok((environment::cores() / experiment.threads as usize).max(1)),
         }
     }

@@ -126,7 +126,10 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
         return multilingual::prepare(experiment, body, &cache);
     }
     let text = Text::find(experiment, &cache)?;
-    let (tokenizer, file) = tokenizer(&experiment.tokenizer, &text, &cache)?;
+    let (tokenizer, file) = match (&experiment.tokenizer, &experiment.body) {
+        (TokenizerConfig::Model, Body::Quantization(body)) => body.tokenizer(&cache)?,
+        (config, _) => tokenizer(config, &text, &cache)?,
+    };
     let shards = |source: &TextSource| build_or_reuse(&cache, source, &tokenizer);
     let (train, validation) = match &text.validation {
         Some(validation) => (whole(&shards(&text.train)?)?, whole(&shards(validation)?)?),
@@ -251,6 +254,7 @@ fn tokenizer(
 ) -> Result<(Tokenizer, Option<Input>)> {
     let tokenizer = match config {
         TokenizerConfig::Bytes => return Ok((Tokenizer::bytes(), None)),
+        TokenizerConfig::Model => bail!("tokenizer.kind: `model` is for experiments on one model"),
         TokenizerConfig::File { path } => Tokenizer::from_file(path)?,
         TokenizerConfig::Bpe { vocab_size } => trained(text, *vocab_size, cache)?,
     };

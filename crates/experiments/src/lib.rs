@@ -37,6 +37,7 @@ pub mod pretrained;
 mod process;
 mod progress;
 mod protocol;
+mod quantization;
 mod record;
 mod report_parts;
 mod run;

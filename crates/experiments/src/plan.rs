@@ -105,9 +105,12 @@ impl Plan {
 
     /// `18 of the cells train 60 models, up to 4 at once`; none without stacks.
     fn stacks(&self) -> Option<String> {
+        let trains =
+            |planned: &&PlannedCell| !matches!(planned.cell.task, Task::MeasureWeights(_));
         let sizes: Vec<usize> = self
             .cells
             .iter()
+            .filter(trains)
             .map(|planned| planned.cell.members.len())
             .filter(|n| *n > 0)
             .collect();
@@ -214,7 +217,7 @@ fn claims(experiment: &Experiment) -> Result<String> {
         text.push_str(&wrapped("  ", "    ", &format!("{}: {}", claim.name, claim.statement)));
         text.push_str(&wrapped("    rule: ", "    ", &rule_in_words(&claim.rule)));
         let seeds = (usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "seed");
-        let (n, noun) = experiment.body.replicates(claim).unwrap_or(seeds);
+        let (n, noun) = experiment.body.replicates(experiment, claim).unwrap_or(seeds);
         let effect = match detectable_effect(&claim.rule, n, claim.seed_sd)? {
             Some(effect) => {
                 let effect = significant(effect);

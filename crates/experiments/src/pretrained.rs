@@ -1,5 +1,7 @@
 //! Models that others trained, or that a run left: found by folder, file or name, and loaded with their tokenizer.
 
+pub(crate) mod drawn;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,9 @@ use forerun_tokens::{ModelTokenizer, Tokenizer};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind};
 
-/// The models that `cargo xtask model` fetches; a test of xtask compares the two lists.
+pub use drawn::write_drawn;
+
+/// The models that `cargo xtask model` fetches; a test compares the two lists.
 pub const KNOWN: [&str; 1] = ["smollm2-135m"];
 
 /// Where `cargo xtask model` leaves them.
@@ -224,3 +228,6 @@ fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -15,13 +15,10 @@ use forerun_runs::seed::Seed;
 
 use super::ModelArgs;
 use crate::cli::tell;
-use crate::interrupt;
+use crate::interrupt::{self, INTERRUPTED};
 use crate::pretrained::Pretrained;
 use prompts::Prompt;
 use session::{End, Session, Settings};
-
-/// Exit status after Ctrl-C, as shells expect it.
-const INTERRUPTED: i32 = 130;
 
 /// The command line of `generate`.
 #[derive(Args, Debug)]
@@ -228,3 +225,6 @@ fn warn_of_length(pretrained: &Pretrained, prompts: &[Prompt], max_new_tokens: u
     }
 }
 
+
+#[cfg(test)]
+mod tests;

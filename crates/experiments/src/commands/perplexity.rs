@@ -13,12 +13,10 @@ use serde_json::{Value, json};
 use super::ModelArgs;
 use super::texts::{self, Text};
 use crate::cli::say;
-use crate::interrupt;
+use crate::interrupt::{self, INTERRUPTED};
 use crate::pretrained::Pretrained;
 use windows::{Window, windows};
 
-/// Exit status after Ctrl-C, as shells expect it.
-const INTERRUPTED: i32 = 130;
 const CONFIDENCE: f64 = 0.95;
 /// More texts are shown together only.
 const MAX_ROWS: usize = 20;

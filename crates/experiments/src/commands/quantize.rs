@@ -16,6 +16,7 @@ use tch::Device;
 use super::texts::{self, Text};
 use crate::cli::{say, tell};
 use crate::environment;
+use crate::interrupt::{self, INTERRUPTED};
 use crate::plan::quantity;
 use crate::pretrained::{Place, Pretrained};
 
@@ -127,8 +128,9 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
     let threads = args.threads.map_or_else(environment::cores, usize::from);
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     let started = Instant::now();
+    interrupt::install();
     let done = match config.method {
-        Method::Nearest => quantized(&from, &args.out, &config, &[])?,
+        Method::Nearest => quantized(&from, &args.out, &config, &[], &mut |_| interrupt::asked()),
         Method::Gptq(_) => {
             let texts = match args.text.as_slice() {
                 [] => texts::books(Some("train"))?,
@@ -138,9 +140,21 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
             let pieces = pieces(&texts, &tokenizer, args.text_tokens, PIECE)?;
             let n_tokens: usize = pieces.iter().map(Vec::len).sum();
             tell(&format!("calibrating on {n_tokens} tokens of {} texts", texts.len()));
-            quantized(&from, &args.out, &config, &pieces)?
+            let mut n_done = 0;
+            quantized(&from, &args.out, &config, &pieces, &mut |n_maps| {
+                n_done += 1;
+                if n_done % 16 == 1 {
+                    tell(&format!("rounding matrix {n_done} of {n_maps}"));
+                }
+                interrupt::asked()
+            })
         }
     };
+    if interrupt::asked() && done.is_err() {
+        tell("stopped; nothing was written");
+        return Ok(INTERRUPTED);
+    }
+    let done = done?;
     let [before, after] = [done.bytes_before, done.bytes_after].map(|n| quantity(n as f64));
     let share = 100.0 * done.bytes_after as f64 / done.bytes_before as f64;
     say(&format!(
@@ -156,12 +170,14 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
 /// Tokens of one piece of a calibration.
 const PIECE: usize = 512;
 
-/// Quantises the checkpoint in `from` to the new folder `to`; GPTQ calibrates on `pieces`.
+/// Quantises the checkpoint in `from` to the new folder `to`; GPTQ calibrates on `pieces`. Before each matrix that GPTQ rounds,
+/// `stopped` is told how many there are and may end the work, which then fails and leaves nothing.
 pub(crate) fn quantized(
     from: &Path,
     to: &Path,
     config: &QuantizeConfig,
     pieces: &[Vec<i64>],
+    stopped: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Quantized> {
     if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
@@ -171,9 +187,17 @@ pub(crate) fn quantized(
     }
     let mut model = Place::Folder(from.to_owned()).load_model(None, Device::Cpu)?;
     let at_once = blocks_at_once(model.config());
+    let n_maps = model.projections().count();
     let pieces = pieces.iter().map(Vec::as_slice).collect();
     let mut calibration = Calibration::new(&mut model, pieces, at_once)?;
-    Ok(quantize_folder(from, to, config, &mut |name| calibration.hessian(name))?)
+    let mut hessian = |name: &str| match stopped(n_maps) {
+        true => Err(forerun_arch::Error::Io {
+            path: to.to_owned(),
+            source: std::io::ErrorKind::Interrupted.into(),
+        }),
+        false => calibration.hessian(name),
+    };
+    Ok(quantize_folder(from, to, config, &mut hessian)?)
 }
 
 /// As many as [`HESSIAN_BYTES`] allow; each such part reads the texts once more.

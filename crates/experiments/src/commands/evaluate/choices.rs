@@ -25,13 +25,10 @@ use serde_json::{Value, json};
 
 use super::super::ModelArgs;
 use crate::cli::say;
-use crate::interrupt;
-use crate::plan::wrapped;
+use crate::interrupt::{self, INTERRUPTED};
+use crate::plan::{counted, wrapped};
 use crate::pretrained::Pretrained;
 use items::Item;
-
-/// Exit status after Ctrl-C, as shells expect it.
-const INTERRUPTED: i32 = 130;
 
 /// The command line of `evaluate choices`.
 #[derive(Args, Debug)]
@@ -202,7 +199,8 @@ fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
     };
     let rows = METRICS.iter().zip(how).zip(right).map(row).collect();
     let guess = stats::mean(&items.iter().map(|item| 1.0 / item.choices.len() as f64).collect::<Vec<_>>());
-    let note = format!("{} questions; a guess is right {:.1} % of the time.", right[0].len(), 100.0 * guess);
+    let n = counted(right[0].len() as u64, "question");
+    let note = format!("{n}; a guess is right {:.1} % of the time.", 100.0 * guess);
     let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
     format!("{table}\n{}", wrapped("", "", &note))
 }

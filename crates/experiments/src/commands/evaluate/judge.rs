@@ -173,4 +173,4 @@ pub(super) fn rating(text: &str) -> Option<f64> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

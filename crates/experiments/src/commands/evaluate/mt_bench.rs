@@ -17,14 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::super::ModelArgs;
 use super::judge::{Exchange, Judge, prompt, rating};
 use crate::cli::{say, tell};
-use crate::interrupt;
+use crate::interrupt::{self, INTERRUPTED};
 use answers::Writer;
 use files::{Answer, Files, Grade};
 
 const QUESTIONS: &str = include_str!("../../../assets/mt_bench/question.jsonl");
-
-/// Exit status after Ctrl-C, as shells expect it.
-const INTERRUPTED: i32 = 130;
 
 /// The command line of `evaluate mt-bench`.
 #[derive(Args, Debug)]

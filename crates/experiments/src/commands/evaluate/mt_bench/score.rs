@@ -7,7 +7,7 @@ use forerun_runs::table::{Cell, Column, Table};
 
 use super::Question;
 use super::files::Grade;
-use crate::plan::wrapped;
+use crate::plan::{counted, wrapped};
 
 /// Grades of each category and turn, then of all.
 pub(super) fn in_words(questions: &[Question], grades: &[Grade], judge: &str) -> String {
@@ -32,7 +32,9 @@ pub(super) fn in_words(questions: &[Question], grades: &[Grade], judge: &str) ->
     let unread = of_these.iter().filter(|grade| grade.rating.is_none()).count();
     let mut note = format!("Grades from 1 to 10 by {judge}, one for each turn.");
     if unread > 0 {
-        note.push_str(&format!(" {unread} answers of the judge had no grade in them and are left out."));
+        let it = if unread == 1 { "it" } else { "them" };
+        let answers = counted(unread as u64, "answer");
+        note.push_str(&format!(" {answers} of the judge had no grade in {it}, left out."));
     }
     let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
     format!("{table}\n{}", wrapped("", "", &note))
