@@ -265,7 +265,10 @@ pub fn measured_rate(store: &Path, plan: &Plan) -> Rate {
     rates.sort_by(f64::total_cmp);
     match rates.get(rates.len() / 2) {
         Some(&flops_per_sec) => Rate { flops_per_sec, n_cells: rates.len() },
-        None => Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC, n_cells: 0 },
+        None => {
+            let threads = machine.map_or(1, |machine| machine.threads);
+            Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC * f64::from(threads), n_cells: 0 }
+        }
     }
 }
 
