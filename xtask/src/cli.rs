@@ -59,6 +59,21 @@ pub(crate) enum Command {
     Report(SomeArguments),
     /// Put the runs in two or more folders side by side
     Compare(SomeArguments),
+    /// Continue prompts with a model, or answer them, and show the text as it is written
+    ///
+    /// All arguments go to the program `forerun-experiments`, as do those of the three commands below; `cargo xtask
+    /// generate --help` lists them, once that program is built.
+    #[command(disable_help_flag = true)]
+    Generate(SomeArguments),
+    /// How well a model predicts texts, for each token and each byte
+    #[command(disable_help_flag = true)]
+    Perplexity(SomeArguments),
+    /// Write a model anew with weights of 8 or 4 bits
+    #[command(disable_help_flag = true)]
+    Quantize(SomeArguments),
+    /// Ask a model multiple-choice questions, or have a judge grade its answers to MT-Bench
+    #[command(disable_help_flag = true)]
+    Evaluate(SomeArguments),
     /// Fit a scaling law to a table of runs
     ///
     /// All arguments go to the program `forerun-scaling`, as do those of the four commands below; it needs no libtorch.

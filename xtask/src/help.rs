@@ -13,6 +13,12 @@ Experiments
   report DIR              render the report of a run again, from its files alone
   compare DIR DIR..       put runs side by side
 
+One model: a folder, a .gguf file, or a name that `model` lists
+  generate MODEL ..       continue prompts, or answer them (--chat)
+  perplexity MODEL ..     how well it predicts texts
+  quantize MODEL ..       the same model with weights of 8 or 4 bits
+  evaluate KIND MODEL ..  multiple-choice questions; MT-Bench with a judge
+
 Scaling laws, without libtorch
   fit ..                  fit a law to a table of runs: numbers, pictures, JSON
   recommend ..            what to set for a run, and which run to buy next

@@ -76,8 +76,10 @@ impl Program {
         let mut command = self.built(workspace)?;
         command.args(arguments);
         let at_root = env::current_dir().is_ok_and(|here| here == workspace.root);
-        if env::var_os(RUNS).is_none() && !at_root {
-            command.env(RUNS, workspace.root.join("runs"));
+        for (name, folder) in [(RUNS, "runs"), (MODELS, ".models")] {
+            if env::var_os(name).is_none() && !at_root {
+                command.env(name, workspace.root.join(folder));
+            }
         }
         process::become_program(&mut command)
     }
@@ -135,6 +137,9 @@ fn find_executable(messages: impl BufRead, binary: &str) -> Option<PathBuf> {
 
 /// Where experiments keep runs and cells: in the repository, whatever folder the caller is in.
 const RUNS: &str = "FORERUN_RUNS";
+
+/// Where models are looked for that `cargo xtask model` fetched.
+const MODELS: &str = "FORERUN_MODELS";
 
 const LIBRARY_PATH: &str =
     if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };

@@ -17,6 +17,7 @@ use crate::magneto::{self, MagnetoConfig};
 use crate::multilingual::{self, MixtureConfig};
 use crate::outcome::{Curve, Outcome};
 use crate::plan::PlannedCell;
+use crate::quantization::{self, QuantizationConfig};
 
 /// The kinds of experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub enum Body {
     LrHorizon(HorizonConfig),
     /// Trains models on mixtures of language families, and carries the best mixture to a larger model.
     MultilingualMixture(MixtureConfig),
+    /// Writes one model's weights in several formats, and measures each.
+    Quantization(QuantizationConfig),
 }
 
 /// The settings that a kind has beside the common ones.
@@ -41,6 +44,7 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
         "multilingual-mixture" => {
             Ok(&["arms", "families", "mixing", "design", "checks", "transfer"])
         }
+        "quantization" => Ok(&["model", "arms", "calibration", "reading"]),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -52,6 +56,7 @@ pub(crate) fn check_own_settings(kind: &str, own: Table) -> Result<()> {
         "magneto-stability" => read::<MagnetoConfig>(own).map(drop),
         "lr-horizon" => read::<HorizonConfig>(own).map(drop),
         "multilingual-mixture" => read::<MixtureConfig>(own).map(drop),
+        "quantization" => read::<QuantizationConfig>(own).map(drop),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -64,6 +69,7 @@ impl Body {
             Self::MagnetoStability(body) => body.validate(experiment),
             Self::LrHorizon(body) => body.validate(experiment),
             Self::MultilingualMixture(body) => body.validate(experiment),
+            Self::Quantization(body) => body.validate(experiment),
         }
     }
 
@@ -74,6 +80,7 @@ impl Body {
             | Self::MagnetoStability(_)
             | Self::MultilingualMixture(_) => Ok(()),
             Self::LrHorizon(body) => body.make_paths_absolute(),
+            Self::Quantization(body) => body.make_paths_absolute(),
         }
     }
 
@@ -88,6 +95,7 @@ impl Body {
             Self::MagnetoStability(body) => magneto::cells(experiment, body, data),
             Self::LrHorizon(body) => horizon::cells(experiment, body, data),
             Self::MultilingualMixture(body) => multilingual::cells(experiment, body, data),
+            Self::Quantization(body) => quantization::cells(experiment, body, data),
         }
     }
 
@@ -99,7 +107,7 @@ impl Body {
             Self::LengthExtrapolation(body) => body.training_length() as f64,
             Self::MagnetoStability(body) => body.deepest() as f64,
             Self::LrHorizon(body) => body.held_out_tokens(),
-            Self::MultilingualMixture(_) => 1.0,
+            Self::MultilingualMixture(_) | Self::Quantization(_) => 1.0,
         }
     }
 
@@ -115,6 +123,7 @@ impl Body {
             Self::MagnetoStability(body) => magneto::derived(experiment, body, rows, curves),
             Self::LrHorizon(body) => horizon::derived(body, rows, curves),
             Self::MultilingualMixture(body) => multilingual::derived(experiment, body, curves),
+            Self::Quantization(_) => Vec::new(),
         }
     }
 
@@ -133,12 +142,25 @@ impl Body {
             Self::MultilingualMixture(body) => {
                 multilingual::reconsider(body, claim, curves, judgement)
             }
+            Self::Quantization(_) => Ok(judgement),
         }
     }
 
+    /// Whether cells measure time or memory, so that they should run one at a time.
+    pub(crate) fn is_timed(&self) -> bool {
+        matches!(self, Self::Quantization(_))
+    }
+
     /// What a claim rests on if not on seeds: how many there are, and what one is called.
-    pub(crate) fn replicates(&self, claim: &Claim) -> Option<(usize, &'static str)> {
+    pub(crate) fn replicates(
+        &self,
+        experiment: &Experiment,
+        claim: &Claim,
+    ) -> Option<(usize, &'static str)> {
         match self {
+            Self::Quantization(_) => {
+                Some((usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "piece"))
+            }
             Self::MultilingualMixture(body) => {
                 Some((multilingual::n_mixtures(body, claim)?, "mixture"))
             }
@@ -153,6 +175,7 @@ impl Body {
             Self::MagnetoStability(body) => magneto::recommendation(outcome, body),
             Self::LrHorizon(body) => horizon::recommendation(outcome, body),
             Self::MultilingualMixture(body) => multilingual::recommendation(outcome, body),
+            Self::Quantization(body) => quantization::recommendation(outcome, body),
         }
     }
 
@@ -163,6 +186,7 @@ impl Body {
             Self::MagnetoStability(body) => magneto::report(outcome, body),
             Self::LrHorizon(body) => horizon::report(outcome, body),
             Self::MultilingualMixture(body) => multilingual::report(outcome, body),
+            Self::Quantization(body) => quantization::report(outcome, body),
         }
     }
 }

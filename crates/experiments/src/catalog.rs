@@ -36,6 +36,7 @@ catalog![
     "lr-horizon-width",
     "lr-horizon-external",
     "multilingual-mixture",
+    "phi3-quantize",
 ];
 
 /// Finds an experiment by name.

@@ -10,6 +10,7 @@ use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::external::External;
 use crate::multilingual::{AssessMixture, FitMixture, TrainMixture};
+use crate::quantization::{MakeWeights, MeasureWeights};
 use crate::train_lm::TrainLm;
 use crate::train_stack::TrainStack;
 use crate::unigram::UnigramLoss;
@@ -60,6 +61,10 @@ pub enum Task {
     FitMixture(FitMixture),
     /// Finds out how far such laws are to be trusted.
     AssessMixture(AssessMixture),
+    /// Writes a model's weights in a format.
+    MakeWeights(MakeWeights),
+    /// Measures a model in a format: memory, speed, perplexity.
+    MeasureWeights(MeasureWeights),
 }
 
 impl Task {
@@ -75,6 +80,8 @@ impl Task {
             Self::TrainMixture(_) => ("train-mixture", 1),
             Self::FitMixture(_) => ("fit-mixture", 2),
             Self::AssessMixture(_) => ("assess-mixture", 3),
+            Self::MakeWeights(_) => ("make-weights", 1),
+            Self::MeasureWeights(_) => ("measure-weights", 1),
         }
     }
 }

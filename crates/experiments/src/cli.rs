@@ -10,6 +10,7 @@ use forerun_tensors::parse_device;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::commands::{self, EvaluateArgs, GenerateArgs, PerplexityArgs, QuantizeArgs};
 use crate::config::{Experiment, Overrides, Scale};
 use crate::plan::{Plan, measured_rate};
 use crate::run::{self, Resume};
@@ -53,6 +54,14 @@ enum Command {
         #[arg(required = true, num_args = 2..)]
         dirs: Vec<PathBuf>,
     },
+    /// Continue prompts, or answer them, and show the text as it is written.
+    Generate(GenerateArgs),
+    /// How well a model predicts texts, for each token and each byte.
+    Perplexity(PerplexityArgs),
+    /// Write a model anew with weights of 8 or 4 bits.
+    Quantize(QuantizeArgs),
+    /// Ask a model multiple-choice questions, or have a judge grade its answers to MT-Bench.
+    Evaluate(EvaluateArgs),
     /// Compute one cell (started by `run`).
     #[command(hide = true)]
     Worker {
@@ -123,7 +132,7 @@ impl Selection {
         match self.jobs {
             Some(0) => bail!("--jobs must be at least 1, got 0"),
             Some(jobs) => Ok(jobs),
-            None if experiment.device.starts_with("cuda") => Ok(1),
+            None if experiment.device.starts_with("cuda") || experiment.body.is_timed() => Ok(1),
             None => Ok((environment::cores() / experiment.threads as usize).max(1)),
         }
     }
@@ -182,6 +191,10 @@ fn dispatch(cli: &Cli) -> Result<i32> {
             say(&compare::compare(dirs)?);
             Ok(0)
         }
+        Command::Generate(args) => commands::generate(args),
+        Command::Perplexity(args) => commands::perplexity(args),
+        Command::Quantize(args) => commands::quantize(args),
+        Command::Evaluate(args) => commands::evaluate(args),
         Command::Worker { dir } => Ok(worker::work(dir)),
     }
 }

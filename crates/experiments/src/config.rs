@@ -139,6 +139,8 @@ fn default_validation_fraction() -> f64 {
 pub enum TokenizerConfig {
     /// One token a byte, and one for the end of a document.
     Bytes,
+    /// That of the model that the experiment is about.
+    Model,
     /// A `tokenizer.json`.
     File {
         /// The file.
@@ -257,7 +259,7 @@ impl Experiment {
     fn make_paths_absolute(&mut self) -> Result<()> {
         let file = match &mut self.tokenizer {
             TokenizerConfig::File { path } => Some(path),
-            TokenizerConfig::Bytes | TokenizerConfig::Bpe { .. } => None,
+            TokenizerConfig::Bytes | TokenizerConfig::Model | TokenizerConfig::Bpe { .. } => None,
         };
         for path in self.data.paths.iter_mut().chain(file) {
             *path = std::path::absolute(&*path).with_context(|| format!("`{}`", path.display()))?;
@@ -407,7 +409,11 @@ fn absolute(path: &str) -> Result<Value> {
 fn lay_arms_on_the_base(table: &mut Table) -> Result<()> {
     let bases: Vec<(&str, Table)> = ["model", "training"]
         .into_iter()
-        .filter_map(|key| Some((key, table.remove(key)?.as_table()?.clone())))
+        .filter_map(|key| {
+            let base = table.get(key)?.as_table()?.clone(); // in some kinds, `model` is a name
+            table.remove(key);
+            Some((key, base))
+        })
         .collect();
     let Some(Value::Array(arms)) = table.get_mut("arms") else { return Ok(()) };
     for arm in arms {

@@ -126,7 +126,10 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
         return multilingual::prepare(experiment, body, &cache);
     }
     let text = Text::find(experiment, &cache)?;
-    let (tokenizer, file) = tokenizer(&experiment.tokenizer, &text, &cache)?;
+    let (tokenizer, file) = match (&experiment.tokenizer, &experiment.body) {
+        (TokenizerConfig::Model, Body::Quantization(body)) => body.tokenizer(&cache)?,
+        (config, _) => tokenizer(config, &text, &cache)?,
+    };
     let shards = |source: &TextSource| build_or_reuse(&cache, source, &tokenizer);
     let (train, validation) = match &text.validation {
         Some(validation) => (whole(&shards(&text.train)?)?, whole(&shards(validation)?)?),
@@ -194,15 +197,8 @@ impl Text {
     }
 
     fn embedded(name: &str, cache: &Path) -> Result<Self> {
-        let Some((_, bytes)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<_> = EMBEDDED.iter().map(|(known, _)| *known).collect();
-            bail!("data.embedded: no text is called `{name}`; there are: {}", names.join(", "));
-        };
-        let hash = sha256_hex(bytes);
-        let path = cache.join(format!("{name}-{}.parquet", &hash[..16]));
-        if !path.is_file() {
-            write_atomic(&path, bytes)?;
-        }
+        let bytes = embedded(name)?;
+        let (path, hash) = (write_embedded(name, cache)?, sha256_hex(bytes));
         let part = |split: &str| -> Result<TextSource> {
             let filter = BTreeMap::from([("split".to_owned(), split.to_owned())]);
             Ok(TextSource { paths: vec![utf8(&path)?], column: Some("text".to_owned()), filter })
@@ -216,6 +212,25 @@ impl Text {
         let (train, validation) = (part("train")?, Some(part("validation")?));
         Ok(Self { train, validation, training_share: 1.0, sources: vec![source] })
     }
+}
+
+/// The bytes of an embedded text, a Parquet file.
+fn embedded(name: &str) -> Result<&'static [u8]> {
+    let Some((_, bytes)) = EMBEDDED.iter().find(|(known, _)| *known == name) else {
+        let names: Vec<_> = EMBEDDED.iter().map(|(known, _)| *known).collect();
+        bail!("data.embedded: no text is called `{name}`; there are: {}", names.join(", "));
+    };
+    Ok(bytes)
+}
+
+/// Writes an embedded text to the folder `cache`, unless it is there; where it lies.
+pub(crate) fn write_embedded(name: &str, cache: &Path) -> Result<PathBuf> {
+    let bytes = embedded(name)?;
+    let path = cache.join(format!("{name}-{}.parquet", &sha256_hex(bytes)[..16]));
+    if !path.is_file() {
+        write_atomic(&path, bytes)?;
+    }
+    Ok(path)
 }
 
 pub(crate) fn utf8(path: &Path) -> Result<String> {
@@ -239,6 +254,7 @@ fn tokenizer(
 ) -> Result<(Tokenizer, Option<Input>)> {
     let tokenizer = match config {
         TokenizerConfig::Bytes => return Ok((Tokenizer::bytes(), None)),
+        TokenizerConfig::Model => bail!("tokenizer.kind: `model` is for experiments on one model"),
         TokenizerConfig::File { path } => Tokenizer::from_file(path)?,
         TokenizerConfig::Bpe { vocab_size } => trained(text, *vocab_size, cache)?,
     };

@@ -3,6 +3,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Exit status of a program that Ctrl-C ended, as shells expect it.
+pub(crate) const INTERRUPTED: i32 = 130;
+
 static ASKED: AtomicBool = AtomicBool::new(false);
 static HANDLER: OnceLock<bool> = OnceLock::new();
 
@@ -12,7 +15,7 @@ pub(crate) fn install() {
     HANDLER.get_or_init(|| {
         ctrlc::set_handler(|| {
             if ASKED.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+                std::process::exit(INTERRUPTED);
             }
         })
         .is_ok()

@@ -105,9 +105,12 @@ impl Plan {
 
     /// `18 of the cells train 60 models, up to 4 at once`; none without stacks.
     fn stacks(&self) -> Option<String> {
+        let trains =
+            |planned: &&PlannedCell| !matches!(planned.cell.task, Task::MeasureWeights(_));
         let sizes: Vec<usize> = self
             .cells
             .iter()
+            .filter(trains)
             .map(|planned| planned.cell.members.len())
             .filter(|n| *n > 0)
             .collect();
@@ -214,7 +217,7 @@ fn claims(experiment: &Experiment) -> Result<String> {
         text.push_str(&wrapped("  ", "    ", &format!("{}: {}", claim.name, claim.statement)));
         text.push_str(&wrapped("    rule: ", "    ", &rule_in_words(&claim.rule)));
         let seeds = (usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "seed");
-        let (n, noun) = experiment.body.replicates(claim).unwrap_or(seeds);
+        let (n, noun) = experiment.body.replicates(experiment, claim).unwrap_or(seeds);
         let effect = match detectable_effect(&claim.rule, n, claim.seed_sd)? {
             Some(effect) => {
                 let effect = significant(effect);
@@ -262,7 +265,10 @@ pub fn measured_rate(store: &Path, plan: &Plan) -> Rate {
     rates.sort_by(f64::total_cmp);
     match rates.get(rates.len() / 2) {
         Some(&flops_per_sec) => Rate { flops_per_sec, n_cells: rates.len() },
-        None => Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC, n_cells: 0 },
+        None => {
+            let threads = machine.map_or(1, |machine| machine.threads);
+            Rate { flops_per_sec: ASSUMED_FLOPS_PER_SEC * f64::from(threads), n_cells: 0 }
+        }
     }
 }
 

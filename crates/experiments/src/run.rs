@@ -12,14 +12,12 @@ use forerun_tensors::parse_device;
 use crate::cli::{say, tell};
 use crate::config::Experiment;
 use crate::executor::{self, Swept};
+use crate::interrupt::INTERRUPTED;
 use crate::plan::{Plan, measured_rate};
 use crate::progress::Progress;
 use crate::record::Record;
 use crate::store::Store;
 use crate::{data, environment, outcome};
-
-/// Exit status of a run that Ctrl-C ended, as shells expect it.
-const INTERRUPTED: i32 = 130;
 
 /// Whether to go on with an earlier run.
 #[derive(Clone, Debug, PartialEq, Eq)]

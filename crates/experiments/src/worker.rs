@@ -13,7 +13,9 @@ use serde_json::json;
 use crate::cell::{Cell, CellResult, Task};
 use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
-use crate::{evaluate, external, multilingual, store, train_lm, train_stack, unigram, update_size};
+use crate::{
+    evaluate, external, multilingual, quantization, store, train_lm, train_stack, unigram, update_size,
+};
 
 /// How a cell's code ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +95,8 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         Task::TrainMixture(task) => multilingual::run_training(task, &context),
         Task::FitMixture(task) => multilingual::run_fit(task, &context),
         Task::AssessMixture(task) => multilingual::run_assessment(task, &context),
+        Task::MakeWeights(task) => quantization::run_making(task, &context),
+        Task::MeasureWeights(task) => quantization::run_measuring(task, &context),
     };
     match end {
         Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),

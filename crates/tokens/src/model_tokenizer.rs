@@ -49,6 +49,14 @@ pub struct ModelTokenizer {
 }
 
 impl ModelTokenizer {
+    /// A tokenizer with nothing beside it: texts end with [`Tokenizer::end_of_document`], and there is no chat template.
+    #[must_use]
+    pub fn plain(tokenizer: Tokenizer) -> Self {
+        let eos_id = tokenizer.end_of_document();
+        let end_ids = end_ids(&tokenizer, eos_id);
+        Self { tokenizer, bos_id: None, eos_id, end_ids, chat_template: None }
+    }
+
     /// Reads `tokenizer.json`, and where they are there `tokenizer_config.json` (BOS, EOS, chat
     /// templates, of which `default` is taken) and `chat_template.jinja`, which goes first.
     ///

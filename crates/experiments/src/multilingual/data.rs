@@ -186,6 +186,7 @@ fn tokenizer(
     cache: &Path,
 ) -> Result<(Tokenizer, Option<Input>)> {
     let tokenizer = match config {
+        TokenizerConfig::Model => bail!("tokenizer.kind: `model` is for experiments on one model"),
         TokenizerConfig::Bytes => return Ok((Tokenizer::bytes(), None)),
         TokenizerConfig::File { path } => Tokenizer::from_file(path)?,
         TokenizerConfig::Bpe { vocab_size } => balanced(texts, counted, *vocab_size, cache)?,

@@ -8,12 +8,14 @@
 )]
 
 mod browser;
+mod commands;
 mod documents;
 mod horizon;
 mod magneto;
 mod mistakes;
 mod multilingual;
 mod program;
+mod quantization;
 mod recovery;
 mod resume;
 mod run;

@@ -1,0 +1,217 @@
+//! Multiple choice by likelihood, with the arithmetic of EleutherAI's lm-evaluation-harness (0.4, `Task.process_results`
+//! and `TemplateLM._encode_pair`).
+//!
+//! The choice with the highest log-likelihood is the model's answer; of equal ones the first. `acc` compares sums over a
+//! choice's tokens, `acc_norm` sums divided by the choice's characters, `acc_bytes` by its bytes in UTF-8. Neither counts
+//! the delimiter before the choice.
+//!
+//! Context and choice are joined as text, spaces at the end of the context being taken to the choice, and turned into
+//! tokens together; as many tokens as the context has when it is turned into tokens alone are the context, the rest is
+//! the choice. An empty context is the token that begins a text, or else the one that ends it.
+
+mod items;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use forerun_runs::stats;
+use forerun_runs::table::{Cell, Column, Table};
+use forerun_tokens::ModelTokenizer;
+use serde_json::{Value, json};
+
+use super::super::ModelArgs;
+use crate::cli::say;
+use crate::interrupt::{self, INTERRUPTED};
+use crate::plan::{counted, wrapped};
+use crate::pretrained::Pretrained;
+use items::Item;
+
+/// The command line of `evaluate choices`.
+#[derive(Args, Debug)]
+pub(crate) struct ChoicesArgs {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// JSON lines: {"question": "..", "choices": ["..", ".."], "answer": 0}. The answer is a number from 0, a letter or
+    /// the choice itself; `context` may stand for `question`.
+    file: PathBuf,
+    /// What stands between a question and a choice.
+    #[arg(long, value_name = "TEXT", default_value = " ")]
+    delimiter: String,
+    /// Put before each question what the tokenizer puts before a text.
+    #[arg(long)]
+    bos: bool,
+    /// Questions, from the first on [default: all].
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Where the log-likelihoods of every question go, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// One JSON object in place of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The three ways to count.
+const METRICS: [&str; 3] = ["acc", "acc_norm", "acc_bytes"];
+
+/// Runs the command.
+pub(crate) fn choices(args: &ChoicesArgs) -> Result<i32> {
+    let mut items = items::read(&args.file)?;
+    items.truncate(args.limit.unwrap_or(usize::MAX));
+    ensure!(!items.is_empty(), "--limit must be at least 1, got 0");
+    let pretrained = args.model.load()?;
+    interrupt::install();
+    let mut lines = String::new();
+    let mut right: [Vec<f64>; 3] = Default::default();
+    for (index, item) in items.iter().enumerate() {
+        if interrupt::asked() {
+            break;
+        }
+        let found = log_likelihoods(&pretrained, item, &args.delimiter, args.bos)
+            .with_context(|| format!("`{}` line {}", args.file.display(), item.line))?;
+        let answers = answers(&found, &item.choices);
+        for (list, answer) in right.iter_mut().zip(answers) {
+            list.push(if answer == item.answer { 1.0 } else { 0.0 });
+        }
+        let line = json!({
+            "line": item.line, "log_likelihoods": found, "answer": item.answer,
+            "acc": answers[0], "acc_norm": answers[1], "acc_bytes": answers[2],
+        });
+        let _ = writeln!(lines, "{line}");
+        progress(index + 1, items.len());
+    }
+    if let Some(out) = &args.out {
+        fs::write(out, &lines).with_context(|| format!("cannot write `{}`", out.display()))?;
+    }
+    say(&if args.json { in_json(&right).to_string() } else { in_words(&right, &items) });
+    Ok(if interrupt::asked() { INTERRUPTED } else { 0 })
+}
+
+/// The log-likelihood of each choice.
+fn log_likelihoods(
+    pretrained: &Pretrained,
+    item: &Item,
+    delimiter: &str,
+    bos: bool,
+) -> Result<Vec<f64>> {
+    let longest = usize::try_from(pretrained.model.config().max_seq_len).unwrap_or(usize::MAX);
+    let one = |choice: &String| -> Result<f64> {
+        let continuation = format!("{delimiter}{choice}");
+        let pair = Pair::encode(&pretrained.tokenizer, &item.context, &continuation, bos)?;
+        ensure!(!pair.continuation.is_empty(), "the choice `{choice}` has no token of its own");
+        let n = pair.continuation.len();
+        ensure!(
+            n <= longest,
+            "the choice `{}…` has {n} tokens, the model is made for {longest}",
+            choice.chars().take(20).collect::<String>()
+        );
+        // A context that is too long loses its beginning.
+        let all = [pair.context, pair.continuation].concat();
+        let read = &all[all.len().saturating_sub(longest + 1)..];
+        let log_probs = pretrained.model.log_probs(read)?;
+        Ok(log_probs[log_probs.len() - n..].iter().sum())
+    };
+    item.choices.iter().map(one).collect()
+}
+
+/// Tokens of a context and of what follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pair {
+    context: Vec<i64>,
+    continuation: Vec<i64>,
+}
+
+impl Pair {
+    fn encode(
+        tokenizer: &ModelTokenizer,
+        context: &str,
+        continuation: &str,
+        bos: bool,
+    ) -> Result<Self> {
+        let encode = |text: &str| -> Result<Vec<i64>> {
+            let ids = match bos {
+                true => tokenizer.encode_prompt(text)?,
+                false => tokenizer.tokenizer().encode_special(text)?,
+            };
+            Ok(Pretrained::ids(ids))
+        };
+        if context.is_empty() {
+            let first = tokenizer.bos_id().or(tokenizer.eos_id());
+            let first = first.context("without a question there must be a token that begins a text")?;
+            let continuation = Pretrained::ids(tokenizer.tokenizer().encode_special(continuation)?);
+            return Ok(Self { context: vec![i64::from(first)], continuation });
+        }
+        let bare = context.trim_end();
+        let whole = encode(&format!("{context}{continuation}"))?;
+        let n_context = encode(bare)?.len();
+        let continuation = whole.get(n_context..).unwrap_or_default().to_vec();
+        let context = whole[..n_context.min(whole.len())].to_vec();
+        ensure!(!context.is_empty(), "the question has no token");
+        Ok(Self { context, continuation })
+    }
+}
+
+/// The model's answer by each of [`METRICS`].
+fn answers(log_likelihoods: &[f64], choices: &[String]) -> [usize; 3] {
+    let by = |length: fn(&str) -> f64| {
+        let scores = log_likelihoods.iter().zip(choices).map(|(sum, choice)| sum / length(choice));
+        first_highest(scores)
+    };
+    [by(|_| 1.0), by(|choice| choice.chars().count() as f64), by(|choice| choice.len() as f64)]
+}
+
+/// Of equal scores, the first.
+fn first_highest(scores: impl Iterator<Item = f64>) -> usize {
+    let higher = |best: (usize, f64), next: (usize, f64)| if next.1 > best.1 { next } else { best };
+    scores.enumerate().fold((0, f64::NEG_INFINITY), higher).0
+}
+
+/// Share of right answers, and its standard error.
+fn accuracy(right: &[f64]) -> (f64, f64) {
+    (stats::mean(right), stats::sd(right) / (right.len() as f64).sqrt())
+}
+
+fn in_json(right: &[Vec<f64>; 3]) -> Value {
+    let mut all = json!({ "questions": right[0].len() });
+    for (name, right) in METRICS.iter().zip(right) {
+        let (value, error) = accuracy(right);
+        all[*name] = json!({ "value": value, "standard_error": error });
+    }
+    all
+}
+
+fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
+    let columns = vec![
+        Column::text("metric"),
+        Column::number("accuracy", ""),
+        Column::number("standard error", ""),
+        Column::text("compares log-likelihoods"),
+    ];
+    let how = ["as they are", "divided by characters", "divided by bytes"];
+    let row = |((name, how), right): ((&&str, &str), &Vec<f64>)| {
+        let (value, error) = accuracy(right);
+        let error = if error.is_finite() { Cell::number(error, 2) } else { Cell::Empty };
+        vec![Cell::from(*name), Cell::number(value, 3), error, Cell::from(how)]
+    };
+    let rows = METRICS.iter().zip(how).zip(right).map(row).collect();
+    let guess = stats::mean(&items.iter().map(|item| 1.0 / item.choices.len() as f64).collect::<Vec<_>>());
+    let n = counted(right[0].len() as u64, "question");
+    let note = format!("{n}; a guess is right {:.1} % of the time.", 100.0 * guess);
+    let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
+    format!("{table}\n{}", wrapped("", "", &note))
+}
+
+fn progress(done: usize, all: usize) {
+    let mut out = std::io::stderr();
+    if out.is_terminal() {
+        let _ = write!(out, "\r\x1b[K{}", if done == all { String::new() } else { format!("{done} of {all}") });
+        let _ = out.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+use forerun_tokens::{BpeConfig, Tokenizer, train_bpe};
+use tch::Device;
+
+use super::*;
+use crate::pretrained::{Place, write_drawn};
+
+fn texts(choices: &[&str]) -> Vec<String> {
+    choices.iter().map(|choice| (*choice).to_owned()).collect()
+}
+
+#[test]
+fn accuracies_are_those_of_the_harness_worked_out_by_hand() {
+    // Sums: the third is highest. A character: -6/2 = -3, -8/4 = -2, -5/1. A byte: é and € count 2 and 3 of them.
+    let choices = texts(&["aé", "abcd", "€"]);
+    assert_eq!(answers(&[-6.0, -8.0, -5.0], &choices), [2, 1, 2]); // bytes: -2, -2, -5/3
+    assert_eq!(answers(&[-6.0, -8.8, -5.4], &choices), [2, 1, 2]); // bytes: -2, -2.2, -1.8
+    assert_eq!(answers(&[-3.0, -8.8, -5.4], &choices), [0, 0, 0]);
+    // Ties go to the first, as with numpy's argmax.
+    assert_eq!(answers(&[-4.0, -4.0, -4.0], &texts(&["ab", "cd", "ef"])), [0, 0, 0]);
+    assert_eq!(answers(&[-4.0, -4.0, -2.0], &texts(&["a", "cd", "e"])), [2, 1, 1]);
+    assert_eq!(answers(&[f64::NEG_INFINITY, -9.0], &texts(&["a", "b"])), [1, 1, 1]);
+}
+
+#[test]
+fn the_standard_error_is_that_of_a_mean() {
+    let (value, error) = accuracy(&[1.0, 0.0, 1.0, 1.0]);
+    assert_eq!(value, 0.75);
+    assert!((error - 0.25).abs() < 1e-12, "{error}"); // sqrt(0.25 / 4): variance 3/4 · 1/4 · 4/3
+    assert!(accuracy(&[1.0]).1.is_nan());
+}
+
+/// A vocabulary in which `ab` is one token.
+fn tokenizer() -> Tokenizer {
+    train_bpe([Ok("ab ab ab")], &BpeConfig { vocab_size: 258, min_frequency: 2 }).unwrap()
+}
+
+#[track_caller]
+fn check(context: &str, continuation: &str, expected: (&[i64], &[i64])) {
+    let tokenizer = ModelTokenizer::plain(tokenizer());
+    let found = Pair::encode(&tokenizer, context, continuation, false).unwrap();
+    assert_eq!((found.context.as_slice(), found.continuation.as_slice()), expected);
+}
+
+#[test]
+fn context_and_choice_are_tokenized_together_and_parted_by_count() {
+    const AB: i64 = 257;
+    let [a, b, x, space] = [b'a', b'b', b'x', b' '].map(i64::from);
+    assert_eq!(tokenizer().encode("xab").unwrap(), [u32::from(b'x'), 257]);
+    check("x", "ab", (&[x], &[AB]));
+    // The joined text has a token over the border, which by count belongs to the context.
+    check("xa", "bx", (&[x, AB], &[x]));
+    check("a", "b", (&[AB], &[]));
+    // Spaces at the end of a context go to the choice.
+    check("x ", "a", (&[x], &[space, a]));
+    check("x  ", "b", (&[x], &[space, space, b]));
+    // An empty context is the token that ends a text, where none begins one.
+    check("", "ab", (&[256], &[AB]));
+}
+
+#[test]
+fn log_likelihoods_are_sums_over_the_choices_tokens() {
+    let place = tempfile::tempdir().unwrap();
+    write_drawn(place.path(), 3).unwrap();
+    let folder = Place::Folder(place.path().to_owned());
+    let pretrained = folder.load(None, Device::Cpu, None).unwrap();
+    let item = Item {
+        line: 1,
+        context: "What? ".to_owned(),
+        choices: texts(&["yes", "no"]),
+        answer: 0,
+    };
+    let found = log_likelihoods(&pretrained, &item, " ", false).unwrap();
+    // By hand: bytes are tokens, and the context loses its space to the choice.
+    let by_hand = |text: &str, n: usize| -> f64 {
+        let ids: Vec<i64> = text.bytes().map(i64::from).collect();
+        let log_probs = pretrained.model.log_probs(&ids).unwrap();
+        log_probs[log_probs.len() - n..].iter().sum()
+    };
+    let expected = [by_hand("What?  yes", 5), by_hand("What?  no", 4)];
+    for (found, expected) in found.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
+    }
+    // A context that is too long loses its beginning: 512 tokens are read to predict the last.
+    let long = Item { context: "x".repeat(600), choices: texts(&["y", "z"]), ..item };
+    let found = log_likelihoods(&pretrained, &long, "", false).unwrap();
+    let expected = by_hand(&format!("{}y", "x".repeat(512)), 1);
+    assert!((found[0] - expected).abs() < 1e-9, "{found:?} {expected}");
+    // A choice that is too long is refused.
+    let longer = Item { choices: texts(&[&"y".repeat(513), "z"]), ..long };
+    let error = log_likelihoods(&pretrained, &longer, "", false).unwrap_err().to_string();
+    assert!(error.ends_with("has 513 tokens, the model is made for 512"), "{error}");
+}

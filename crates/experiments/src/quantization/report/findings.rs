@@ -1,0 +1,107 @@
+//! What a run says about each format.
+
+use forerun_runs::results::Row;
+use serde_json::Value;
+
+use crate::outcome::Outcome;
+use crate::quantization::plan::ROUNDED_TO;
+use crate::quantization::{Arm, DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, QuantizationConfig};
+use crate::report_parts::Mean;
+
+/// Everything that the report is made of.
+pub(super) struct Findings<'a> {
+    pub(super) outcome: &'a Outcome,
+    pub(super) body: &'a QuantizationConfig,
+    /// The formats that were measured, in the order of the configuration.
+    pub(super) lines: Vec<Line<'a>>,
+}
+
+/// What was measured of a format.
+#[derive(Clone, Debug)]
+pub(super) struct Line<'a> {
+    pub(super) arm: &'a Arm,
+    /// Geometric mean over pieces.
+    pub(super) perplexity: Mean,
+    /// Over that of the first format, piece by piece.
+    pub(super) ratio: Mean,
+    /// Tokens a second.
+    pub(super) prompt: Mean,
+    pub(super) decode: Mean,
+    pub(super) weight_bytes: f64,
+    pub(super) memory_bytes: f64,
+    /// Of the files, for each weight of the model.
+    pub(super) bits: f64,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(outcome: &'a Outcome, body: &'a QuantizationConfig) -> Self {
+        let first = body.arms.iter().map(|arm| by_piece(outcome, arm, PERPLEXITY));
+        let baseline = first.into_iter().find(|values| !values.is_empty()).unwrap_or_default();
+        let lines = body.arms.iter().filter_map(|arm| Line::new(outcome, arm, &baseline)).collect();
+        Self { outcome, body, lines }
+    }
+
+    /// The first format, with which the others are compared.
+    pub(super) fn baseline(&self) -> &str {
+        self.lines.first().map_or("the first", |line| line.arm.label.as_str())
+    }
+
+    pub(super) fn line(&self, name: &str) -> Option<&Line<'a>> {
+        self.lines.iter().find(|line| line.arm.name == name)
+    }
+
+    /// Formats without a measurement.
+    pub(super) fn missing(&self) -> Vec<&'a str> {
+        let arms = self.body.arms.iter();
+        arms.filter(|arm| self.line(&arm.name).is_none()).map(|arm| arm.label.as_str()).collect()
+    }
+
+    /// The format of the weights in the model's GGUF file, if it is one.
+    pub(super) fn rounded_to(&self) -> Option<&'a str> {
+        self.outcome.rows.iter().find_map(|row| row.get(ROUNDED_TO)?.as_str())
+    }
+
+    pub(super) fn n_params(&self) -> Option<f64> {
+        self.outcome.rows.iter().find_map(|row| number(row, "n_params"))
+    }
+}
+
+impl<'a> Line<'a> {
+    fn new(outcome: &Outcome, arm: &'a Arm, baseline: &[(u64, f64)]) -> Option<Self> {
+        let perplexity = by_piece(outcome, arm, PERPLEXITY);
+        let row = outcome.rows_of(&arm.name, "measure").next()?;
+        if perplexity.is_empty() {
+            return None;
+        }
+        let of_baseline = |piece: u64| baseline.iter().find(|(other, _)| *other == piece);
+        let ratios: Vec<f64> = perplexity
+            .iter()
+            .filter_map(|(piece, value)| Some(value / of_baseline(*piece)?.1))
+            .collect();
+        let values = |series: &str| -> Vec<f64> {
+            by_piece(outcome, arm, series).into_iter().map(|(_, value)| value).collect()
+        };
+        let weight_bytes = number(row, "weight_bytes")?;
+        Some(Self {
+            arm,
+            perplexity: Mean::geometric(&perplexity.iter().map(|(_, value)| *value).collect::<Vec<_>>()),
+            ratio: Mean::geometric(&ratios),
+            prompt: Mean::of(&values(PROMPT_SPEED)),
+            decode: Mean::of(&values(DECODE_SPEED)),
+            weight_bytes,
+            memory_bytes: values(MEMORY_BYTES).first().copied().unwrap_or(f64::NAN),
+            bits: 8.0 * weight_bytes / number(row, "n_params")?,
+        })
+    }
+}
+
+/// A series' finite values, with the pieces that they belong to.
+fn by_piece(outcome: &Outcome, arm: &Arm, series: &str) -> Vec<(u64, f64)> {
+    let curves = outcome.of(&arm.name, series);
+    let values = curves.flat_map(|curve| curve.points.iter().map(|point| (curve.seed, point.1)));
+    values.filter(|(_, value)| value.is_finite()).collect()
+}
+
+fn number(row: &Row, column: &str) -> Option<f64> {
+    row.get(column).and_then(Value::as_f64)
+}

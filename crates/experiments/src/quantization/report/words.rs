@@ -1,0 +1,135 @@
+//! The report's sentences.
+
+use forerun_runs::stats::Interval;
+
+use super::findings::{Findings, Line};
+use crate::plan::{counted, quantity};
+use crate::quantization::{DRAWN, Rounding, Weights};
+use crate::report_parts::{self, Mean, list};
+
+pub(super) fn summary(findings: &Findings<'_>) -> String {
+    let model = model(findings);
+    match findings.lines.as_slice() {
+        [] => format!("Nothing was measured of {model}."),
+        lines => format!(
+            "What {} of the weights of {model} cost in perplexity, and bring in memory and speed.",
+            counted(lines.len() as u64, "format")
+        ),
+    }
+}
+
+/// `smollm2-135m (135 M parameters)`; of a path only the end, which is what a person calls it.
+fn model(findings: &Findings<'_>) -> String {
+    let name = findings.body.model.as_str();
+    let name = name.rsplit('/').find(|part| !part.is_empty()).unwrap_or(name);
+    let name = if name == DRAWN { "a tiny model with drawn weights" } else { name };
+    match findings.n_params() {
+        Some(n) => format!("{name} ({}parameters)", quantity(n)),
+        None => name.to_owned(),
+    }
+}
+
+pub(super) fn what_was_seen(findings: &Findings<'_>) -> Vec<String> {
+    let Some((first, others)) = findings.lines.split_first() else {
+        return vec!["No format could be measured.".to_owned()];
+    };
+    let mut seen = vec![format!(
+        "{}: perplexity {:.2}, {} of weights, {:.0} tokens/s of a prompt, {:.1} tokens/s written.",
+        first.arm.label,
+        first.perplexity.value,
+        megabytes(first.weight_bytes),
+        first.prompt.value,
+        first.decode.value
+    )];
+    for line in others {
+        seen.push(format!(
+            "{}: perplexity {}; weights {:.2} times as large; a prompt {:.2} times as fast, writing {:.2} times.",
+            line.arm.label,
+            ratio(line.ratio),
+            line.weight_bytes / first.weight_bytes,
+            line.prompt.value / first.prompt.value,
+            line.decode.value / first.decode.value
+        ));
+    }
+    seen
+}
+
+/// `1.072 (95 % interval 1.06 to 1.084) times that of f32`.
+pub(super) fn ratio(ratio: Mean) -> String {
+    match ratio.interval {
+        Some(Interval { low, high }) => {
+            format!("{:.3} times as high (95 % interval {low:.3} to {high:.3})", ratio.value)
+        }
+        None => format!("{:.3} times as high", ratio.value),
+    }
+}
+
+pub(super) fn megabytes(bytes: f64) -> String {
+    format!("{:.0} MB", bytes / 1e6)
+}
+
+pub(super) fn rounded_before(format: &str) -> String {
+    format!(
+        "the model's file is GGUF with weights of {format}: its publisher had rounded them already, so that every format here, f32 too, \
+         starts from those numbers; what resembles {format} loses less here than it would from the weights that were trained"
+    )
+}
+
+pub(super) fn design(findings: &Findings<'_>) -> String {
+    let experiment = &findings.outcome.experiment;
+    let (reading, calibration) = (&findings.body.reading, &findings.body.calibration);
+    let rounded = |line: &Line<'_>| {
+        matches!(line.arm.weights, Weights::Packed { method: Rounding::Gptq, .. })
+    };
+    let gptq = match findings.lines.iter().any(rounded) {
+        true => format!(
+            " GPTQ was calibrated on {} of {} tokens of the training text.",
+            counted(calibration.n_pieces, "piece"),
+            calibration.piece_tokens
+        ),
+        false => String::new(),
+    };
+    format!(
+        "{} of {} tokens, spread evenly over the held-out text, each read from its beginning. Speed: {} tokens of each piece at once, then {} \
+         one by one, {} and one worker at a time. The weights of every format lie in files of safetensors, which are mapped, \
+         not copied, where they are computed with as they are.{gptq}",
+        counted(experiment.seeds, "piece"),
+        reading.piece_tokens,
+        reading.prompt_tokens,
+        reading.decode_tokens,
+        counted(u64::from(experiment.threads), "thread"),
+    )
+}
+
+pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
+    let of_seeds = |caveat: String| caveat.replace("seed", "piece").replace("every arm", "text");
+    let mut caveats: Vec<String> = report_parts::caveats(&findings.outcome.experiment)
+        .into_iter()
+        .map(of_seeds) // pieces of text take their place
+        .collect();
+    caveats.extend(findings.rounded_to().map(|format| report_parts::capitalised(&rounded_before(format)) + "."));
+    if findings.body.model == DRAWN {
+        caveats.push("The model's weights were drawn: it knows nothing, and no format can lose anything.".to_owned());
+    }
+    let missing = findings.missing();
+    if !missing.is_empty() {
+        caveats.push(format!(
+            "Not measured: {}. A group must divide the width of every linear map of the model.",
+            list(&missing)
+        ));
+    }
+    let jobs = findings.outcome.manifest.machine.jobs;
+    if jobs > 1 {
+        caveats.push(format!(
+            "{jobs} workers ran at a time: their speeds are those of a machine that is shared."
+        ));
+    }
+    caveats.push(
+        "Perplexity is not what a model can do: answers to questions may suffer more, or less, than it shows.".to_owned(),
+    );
+    caveats.push(
+        "Neighbouring pieces are of one text and not independent; the intervals say what other pieces of this text might show."
+            .to_owned(),
+    );
+    caveats
+}
