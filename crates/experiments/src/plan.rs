@@ -105,8 +105,7 @@ impl Plan {
 
     /// `18 of the cells train 60 models, up to 4 at once`; none without stacks.
     fn stacks(&self) -> Option<String> {
-        let trains =
-            |planned: &&PlannedCell| !matches!(planned.cell.task, Task::MeasureWeights(_));
+        let trains = |planned: &&PlannedCell| !matches!(planned.cell.task, Task::MeasureWeights(_));
         let sizes: Vec<usize> = self
             .cells
             .iter()

@@ -98,12 +98,17 @@ impl Place {
         }
         let entries =
             fs::read_dir(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
-        let mut files: Vec<PathBuf> =
-            entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| is_gguf(path)).collect();
+        let mut files: Vec<PathBuf> = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| is_gguf(path))
+            .collect();
         files.sort();
         match files.as_slice() {
             [only] => Ok(Self::Gguf(only.clone())),
-            [] => bail!("`{}` is no model: it holds neither config.json nor a .gguf file", folder.display()),
+            [] => bail!(
+                "`{}` is no model: it holds neither config.json nor a .gguf file",
+                folder.display()
+            ),
             [first, ..] => bail!(
                 "`{}` holds {} .gguf files; name the one that is meant, `{}` for example",
                 folder.display(),
@@ -180,7 +185,11 @@ impl Place {
     }
 
     /// The model alone. Without a precision it is that of a folder's files, and f32 for GGUF.
-    pub(crate) fn load_model(&self, precision: Option<Precision>, device: Device) -> Result<CausalLm> {
+    pub(crate) fn load_model(
+        &self,
+        precision: Option<Precision>,
+        device: Device,
+    ) -> Result<CausalLm> {
         match self {
             Self::Folder(folder) => {
                 let kind = precision.map(Precision::kind);
@@ -227,7 +236,6 @@ fn models_dir() -> PathBuf {
 fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
-
 
 #[cfg(test)]
 mod tests;

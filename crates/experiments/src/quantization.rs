@@ -144,7 +144,10 @@ impl QuantizationConfig {
         check_names("an arm", "arms", self.arms.iter().map(|arm| &arm.name))?;
         let CalibrationConfig { n_pieces, piece_tokens } = self.calibration;
         ensure!(n_pieces > 0, "calibration.n_pieces must be positive, got 0");
-        ensure!(piece_tokens > 1, "calibration.piece_tokens must be at least 2, got {piece_tokens}");
+        ensure!(
+            piece_tokens > 1,
+            "calibration.piece_tokens must be at least 2, got {piece_tokens}"
+        );
         let ReadingConfig { piece_tokens, prompt_tokens, decode_tokens } = self.reading;
         for (name, n) in [("prompt_tokens", prompt_tokens), ("decode_tokens", decode_tokens)] {
             ensure!(n > 0, "reading.{name} must be positive, got 0");
@@ -154,10 +157,15 @@ impl QuantizationConfig {
             "reading.piece_tokens must be at least prompt_tokens and decode_tokens together, {}, got {piece_tokens}",
             prompt_tokens.saturating_add(decode_tokens)
         );
-        ensure!(experiment.device == "cpu", "device must be cpu: packed weights are computed on no other, got {}", experiment.device);
+        ensure!(
+            experiment.device == "cpu",
+            "device must be cpu: packed weights are computed on no other, got {}",
+            experiment.device
+        );
         for claim in &experiment.claims {
             for measure in claim.measures() {
-                self.validate_measure(measure).with_context(|| format!("claim `{}`", claim.name))?;
+                self.validate_measure(measure)
+                    .with_context(|| format!("claim `{}`", claim.name))?;
             }
         }
         Ok(())
@@ -219,17 +227,21 @@ impl QuantizationConfig {
     pub(crate) fn possible_arms(&self, model: &LmConfig) -> Vec<&Arm> {
         let widths = [model.d_model, model.n_heads * model.head_dim, model.d_ff];
         let fits = |arm: &&Arm| match arm.weights {
-            Weights::Packed { blocks, tables, .. } => [blocks, tables].iter().all(|format| match format {
-                WeightFormat::Int4 { group } => widths.iter().all(|width| width % group == 0),
-                WeightFormat::Int8 => true,
-            }),
+            Weights::Packed { blocks, tables, .. } => {
+                [blocks, tables].iter().all(|format| match format {
+                    WeightFormat::Int4 { group } => widths.iter().all(|width| width % group == 0),
+                    WeightFormat::Int8 => true,
+                })
+            }
             Weights::Plain { .. } => true,
         };
         self.arms.iter().filter(fits).collect()
     }
 
     fn has_gptq(&self) -> bool {
-        self.arms.iter().any(|arm| matches!(arm.weights, Weights::Packed { method: Rounding::Gptq, .. }))
+        self.arms
+            .iter()
+            .any(|arm| matches!(arm.weights, Weights::Packed { method: Rounding::Gptq, .. }))
     }
 }
 

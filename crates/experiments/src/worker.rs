@@ -14,7 +14,8 @@ use crate::cell::{Cell, CellResult, Task};
 use crate::cli::{explain, tell};
 use crate::protocol::{Message, stop_when_parent_is_gone};
 use crate::{
-    evaluate, external, multilingual, quantization, store, train_lm, train_stack, unigram, update_size,
+    evaluate, external, multilingual, quantization, store, train_lm, train_stack, unigram,
+    update_size,
 };
 
 /// How a cell's code ended.

@@ -128,7 +128,8 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<i32> {
     let mut n_new = 0;
     for (index, batch) in prompts.chunks(args.batch).enumerate() {
         let first = index * args.batch;
-        let session = Session::new(batch, first, pretrained.tokenizer.tokenizer(), &settings, &mut out)?;
+        let session =
+            Session::new(batch, first, pretrained.tokenizer.tokenizer(), &settings, &mut out)?;
         let done = one_batch(&pretrained, batch, first, &options, args.sampling.seed, session)?;
         n_new += done.n_new;
         if done.end != Outcome::Whole {
@@ -139,7 +140,9 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<i32> {
     if args.stats {
         let secs = started.elapsed().as_secs_f64();
         let speed = n_new as f64 / secs;
-        tell(&format!("{n_new} new tokens in {secs:.2} s ({speed:.1} tokens/s, reading the prompts included)"));
+        tell(&format!(
+            "{n_new} new tokens in {secs:.2} s ({speed:.1} tokens/s, reading the prompts included)"
+        ));
     }
     Ok(if interrupt::asked() { INTERRUPTED } else { 0 })
 }
@@ -168,19 +171,24 @@ fn one_batch(
     mut session: Session<'_, impl Write>,
 ) -> Result<Done> {
     let seed = Seed::new(seed);
-    let mut rngs: Vec<_> =
-        (0..prompts.len()).map(|index| seed.stream(&format!("generate/{}", first + index))).collect();
+    let mut rngs: Vec<_> = (0..prompts.len())
+        .map(|index| seed.stream(&format!("generate/{}", first + index)))
+        .collect();
     let ids: Vec<&[i64]> = prompts.iter().map(|prompt| prompt.ids.as_slice()).collect();
     let mut failed = None;
-    let new = pretrained.model.generate_batch(&ids, options, &mut rngs, &mut |index, chosen| {
-        match next(&mut session, index, chosen) {
-            Ok(goes_on) => goes_on,
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
+    let new =
+        pretrained.model.generate_batch(
+            &ids,
+            options,
+            &mut rngs,
+            &mut |index, chosen| match next(&mut session, index, chosen) {
+                Ok(goes_on) => goes_on,
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
     let n_new = new.iter().map(Vec::len).sum();
     if let Some(error) = failed {
         return unread(error).map(|()| Done { n_new, end: Outcome::Unread });
@@ -224,7 +232,6 @@ fn warn_of_length(pretrained: &Pretrained, prompts: &[Prompt], max_new_tokens: u
         ));
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -86,9 +86,8 @@ impl Score {
         let (n_pieces, n_tokens) = (self.pieces.len() as f64, self.n_tokens() as f64);
         let value = self.nats() / n_tokens;
         // A ratio of sums: its linearisation has the ratio's mean, and the spread of what pieces add to it.
-        let linear = |(nats, n): &(f64, usize)| {
-            value + n_pieces * (nats - value * *n as f64) / n_tokens
-        };
+        let linear =
+            |(nats, n): &(f64, usize)| value + n_pieces * (nats - value * *n as f64) / n_tokens;
         let parts: Vec<f64> = self.pieces.iter().map(linear).collect();
         Mean { value, interval: student_interval(&parts, CONFIDENCE).ok() }
     }
@@ -292,7 +291,11 @@ fn in_words(scores: &[(String, Score)], total: &Score, window: usize, stride: us
     text.push('\n');
     text.push_str(&crate::plan::wrapped("", "", &caption));
     if total.n_left > 0 {
-        text.push_str(&crate::plan::wrapped("", "", &format!("{} tokens were left out.", total.n_left)));
+        text.push_str(&crate::plan::wrapped(
+            "",
+            "",
+            &format!("{} tokens were left out.", total.n_left),
+        ));
     }
     text
 }

@@ -180,7 +180,8 @@ pub(crate) fn quantized(
     stopped: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Quantized> {
     if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).with_context(|| format!("cannot make `{}`", parent.display()))?;
+        fs::create_dir_all(parent)
+            .with_context(|| format!("cannot make `{}`", parent.display()))?;
     }
     if config.method == Method::Nearest {
         return Ok(quantize_folder(from, to, config, &mut |_| Ok(None))?);

@@ -40,7 +40,6 @@ pub(crate) fn config() -> LmConfig {
         bos_token: None,
         eos_tokens: vec![256],
         pad_token: None,
-        phi3_small: None,
     }
 }
 

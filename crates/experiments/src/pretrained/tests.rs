@@ -67,9 +67,12 @@ fn a_folder_is_loaded_with_its_tokenizer_and_what_ends_a_text() {
     assert_eq!(loaded.model.kind(), Kind::BFloat16);
     assert_eq!(loaded.defaults.eos_tokens, [256]);
     assert!(loaded.tokenizer.chat_template().is_some());
-    let names: Vec<_> = folder.files().unwrap().into_iter().map(|path| {
-        path.file_name().unwrap().to_string_lossy().into_owned()
-    }).collect();
+    let names: Vec<_> = folder
+        .files()
+        .unwrap()
+        .into_iter()
+        .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
+        .collect();
     let expected = [
         "config.json",
         "generation_config.json",
@@ -81,7 +84,12 @@ fn a_folder_is_loaded_with_its_tokenizer_and_what_ends_a_text() {
     // Without a tokenizer one has to be named.
     fs::remove_file(place.path().join("tokenizer.json")).unwrap();
     let error = folder.load(None, Device::Cpu, None).unwrap_err().to_string();
-    assert!(error.ends_with("has no tokenizer.json; name one with --tokenizer (a tokenizer.json, or bytes)"), "{error}");
+    assert!(
+        error.ends_with(
+            "has no tokenizer.json; name one with --tokenizer (a tokenizer.json, or bytes)"
+        ),
+        "{error}"
+    );
     let loaded = folder.load(None, Device::Cpu, Some("bytes")).unwrap();
     assert_eq!(loaded.tokenizer.tokenizer().name(), "bytes");
 }

@@ -47,7 +47,8 @@ pub(crate) fn run(task: &MeasureWeights, work: &Work<'_>) -> Result<End> {
     let started = Instant::now();
     let idle = idle_memory()?;
     let folder = source(task.origin, work)?;
-    let pieces = pieces(work, "validation", task.n_pieces, task.reading.piece_tokens, &task.before)?;
+    let pieces =
+        pieces(work, "validation", task.n_pieces, task.reading.piece_tokens, &task.before)?;
     let loading = Instant::now();
     let model = CausalLm::load(&folder, &LoadOptions::default())?;
     let load_secs = loading.elapsed().as_secs_f64();

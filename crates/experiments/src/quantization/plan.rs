@@ -120,7 +120,8 @@ fn rounded_to(place: &Place) -> Result<String> {
 fn stored_kind(place: &Place) -> Result<Option<Kind>> {
     let Place::Folder(folder) = place else { return Ok(None) };
     let files = place.files()?;
-    let is_weights = |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "safetensors");
+    let is_weights =
+        |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "safetensors");
     let file = files.iter().find(is_weights);
     let file = file.with_context(|| format!("`{}` has no safetensors file", folder.display()))?;
     let file = SafetensorsFile::open(file)?;
@@ -152,7 +153,9 @@ impl Layout<'_> {
     fn base(&self, rounded_to: Option<String>) -> PlannedCell {
         let origin = match self.input {
             Some(_) => Origin::Input,
-            None => Origin::Drawn { seed: Seed::new(self.experiment.root_seed).child("model").root() },
+            None => {
+                Origin::Drawn { seed: Seed::new(self.experiment.root_seed).child("model").root() }
+            }
         };
         let weights = Weights::Plain { precision: PlainPrecision::F32 };
         let task = MakeWeights { origin, weights, calibration: None, before: Vec::new() };
@@ -164,7 +167,8 @@ impl Layout<'_> {
             ("seed", json!(0)),
             (ROUNDED_TO, json!(rounded_to)),
         ];
-        let cell = self.cell(Task::MakeWeights(task), "weights as a folder".to_owned(), &tags, cost);
+        let cell =
+            self.cell(Task::MakeWeights(task), "weights as a folder".to_owned(), &tags, cost);
         PlannedCell::new(Cell { inputs: self.inputs(self.input.is_some()), ..cell })
     }
 
@@ -218,7 +222,8 @@ impl Layout<'_> {
         let one = (reading.piece_tokens + reading.prompt_tokens) as f64;
         // What is read one by one takes some ten times as long as what is read at once.
         let tokens = n_pieces as f64 * (one + 10.0 * reading.decode_tokens as f64);
-        let n_tokens = n_pieces * (reading.piece_tokens + reading.prompt_tokens + reading.decode_tokens) as u64;
+        let n_tokens = n_pieces
+            * (reading.piece_tokens + reading.prompt_tokens + reading.decode_tokens) as u64;
         let memory = self.bytes(arm.weights) + 600.0 * self.model.vocab_size as f64 * 4.0;
         let cost = self.cost(2.0 * tokens * self.n_params() as f64, n_tokens, memory, 20_000.0);
         let origin = if made.is_some() { Origin::Needed } else { Origin::Input };
@@ -228,7 +233,8 @@ impl Layout<'_> {
             ("step", json!("measure")),
             ("model", json!(self.body.model)),
         ];
-        let mut cell = self.cell(Task::MeasureWeights(task), format!("measure {}", arm.name), &tags, cost);
+        let mut cell =
+            self.cell(Task::MeasureWeights(task), format!("measure {}", arm.name), &tags, cost);
         cell.inputs = self.inputs(made.is_none());
         cell.inputs.insert("validation".to_owned(), self.data.validation.input.clone());
         cell.needs = made.into_iter().collect();
@@ -285,7 +291,8 @@ impl Layout<'_> {
 
     /// For each token: the products of each two input channels of each map.
     fn hessian_flops(&self) -> f64 {
-        self.model.n_layers as f64 * self.maps().iter().map(|(i, _)| 2.0 * (i * i) as f64).sum::<f64>()
+        self.model.n_layers as f64
+            * self.maps().iter().map(|(i, _)| 2.0 * (i * i) as f64).sum::<f64>()
     }
 
     /// Decompositions, and the errors that columns hand on.

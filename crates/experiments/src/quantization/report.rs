@@ -108,12 +108,27 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
     let fastest = findings.lines.iter().max_by(|a, b| a.decode.value.total_cmp(&b.decode.value));
     let mut numbers = Vec::new();
     if let Some(line) = smallest {
-        numbers.push(number(line, format!("{:.0}", line.weight_bytes / 1e6), "MB", "the smallest weights"));
+        numbers.push(number(
+            line,
+            format!("{:.0}", line.weight_bytes / 1e6),
+            "MB",
+            "the smallest weights",
+        ));
         let lost = format!("{:+.1}", 100.0 * (line.ratio.value - 1.0));
-        numbers.push(number(line, lost, "%", &format!("its perplexity against {}", findings.baseline())));
+        numbers.push(number(
+            line,
+            lost,
+            "%",
+            &format!("its perplexity against {}", findings.baseline()),
+        ));
     }
     if let Some(line) = fastest {
-        numbers.push(number(line, format!("{:.0}", line.decode.value), "tokens/s", "the fastest to write"));
+        numbers.push(number(
+            line,
+            format!("{:.0}", line.decode.value),
+            "tokens/s",
+            "the fastest to write",
+        ));
     }
     numbers
 }

@@ -132,8 +132,14 @@ fn mistakes_are_named() {
     );
     refused(&["calibration.piece_tokens=1"], "calibration.piece_tokens must be at least 2, got 1");
     refused(&["arms.int8.weights.blocks=int5"], "int8, int4-g32, int4-g64 or int4-g128");
-    refused(&["claims.int8-keeps-quality.a.arm=f16"], "it measures the arm `f16`, which does not exist");
-    refused(&["claims.int8-keeps-quality.a.series=loss"], "it measures the series `loss`; there are: perplexity");
+    refused(
+        &["claims.int8-keeps-quality.a.arm=f16"],
+        "it measures the arm `f16`, which does not exist",
+    );
+    refused(
+        &["claims.int8-keeps-quality.a.series=loss"],
+        "it measures the series `loss`; there are: perplexity",
+    );
 }
 
 #[test]

@@ -32,7 +32,8 @@ fn lines(text: &str) -> Vec<Value> {
 #[test]
 fn the_same_seed_gives_the_same_text_alone_and_in_a_batch() {
     let place = place();
-    let sampled = ["generate", "tiny", "--temperature", "1", "--max-new-tokens", "12", "--log-probs"];
+    let sampled =
+        ["generate", "tiny", "--temperature", "1", "--max-new-tokens", "12", "--log-probs"];
     let with = |more: &[&str]| place.succeed(&[&sampled[..], more].concat());
     let one = with(&["--prompt", "ab", "--seed", "3"]);
     assert_eq!(with(&["--prompt", "ab", "--seed", "3"]), one);
@@ -59,12 +60,8 @@ fn prompts_come_from_the_command_line_files_and_standard_input() {
     let greedy = ["generate", "tiny", "--max-new-tokens", "4"];
     let named = place.succeed(&[&greedy[..], &["--prompt", "from a file"]].concat());
     assert_eq!(place.succeed(&[&greedy[..], &["--prompt-file", "prompt.txt"]].concat()), named);
-    let mut child = place
-        .command(&greedy)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        place.command(&greedy).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"from a file\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), named);
@@ -73,7 +70,8 @@ fn prompts_come_from_the_command_line_files_and_standard_input() {
     assert!(several.starts_with("[1] a\n") && several.contains("\n\n[2] b\n"), "{several}");
     // In a chat, the prompt is what the user says.
     let chat = [&greedy[..], &["--prompt", "hi", "--chat", "--system", "be brief"]].concat();
-    let written_out = [&greedy[..], &["--prompt", "system: be brief\nuser: hi\nassistant: "]].concat();
+    let written_out =
+        [&greedy[..], &["--prompt", "system: be brief\nuser: hi\nassistant: "]].concat();
     assert_eq!(place.succeed(&chat), place.succeed(&written_out));
 }
 
@@ -93,12 +91,18 @@ fn mistakes_are_one_line_that_names_them() {
     check(&["generate", "tiny", "--prompt-file", "latin1.txt"], "`latin1.txt` is not UTF-8");
     check(&["generate", "tiny", "--prompt-lines", "empty.txt"], "`empty.txt` has no line");
     check(&["generate", "tiny", "--prompt", "a", "--top-p", "2"], "top_p must be in (0, 1], got 2");
-    check(&["generate", "tiny", "--prompt", "a", "--stop", ""], "stop string must be a non-empty text");
+    check(
+        &["generate", "tiny", "--prompt", "a", "--stop", ""],
+        "stop string must be a non-empty text",
+    );
     check(&["generate", "tiny", "--prompt", "a", "--threads", "0"], "--threads must be at least 1");
     check(&["generate", "tiny", "--prompt", "a", "--max-new-tokens", "0"], "--max-new-tokens");
     check(&["perplexity", "tiny", "none.txt"], "none.txt");
     check(&["perplexity", "tiny", "empty.txt", "--window", "1"], "--window must be at least 2");
-    check(&["perplexity", "tiny", "empty.txt", "--stride", "2000"], "--stride must be from 1 to 1023");
+    check(
+        &["perplexity", "tiny", "empty.txt", "--stride", "2000"],
+        "--stride must be from 1 to 1023",
+    );
     check(&["quantize", "tiny", "--out", "tiny", "--format", "int8"], "`tiny` is there already");
     let int4 = ["quantize", "tiny", "--out", "new", "--format", "int4", "--method", "nearest"];
     check(&[&int4[..], &["--group", "128"]].concat(), "128");
@@ -107,7 +111,11 @@ fn mistakes_are_one_line_that_names_them() {
     write(&place, "x.gguf", "GGUF");
     let gguf = ["quantize", "x.gguf", "--out", "new", "--format", "int8"];
     check(&gguf, "`x.gguf` is a GGUF file");
-    write(&place, "bad.jsonl", "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{}\n");
+    write(
+        &place,
+        "bad.jsonl",
+        "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{}\n",
+    );
     check(&["evaluate", "choices", "tiny", "bad.jsonl"], "`bad.jsonl` line 2: has neither");
 }
 
@@ -115,7 +123,8 @@ fn mistakes_are_one_line_that_names_them() {
 fn ctrl_c_ends_a_text_with_what_there_is() {
     let place = place();
     // A text without an end: every token that ends one is far from likely.
-    let arguments = ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
+    let arguments =
+        ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
     let mut child =
         place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
@@ -135,7 +144,8 @@ fn ctrl_c_ends_a_text_with_what_there_is() {
 #[test]
 fn a_reader_that_goes_away_ends_it_quietly() {
     let place = place();
-    let arguments = ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
+    let arguments =
+        ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
     let mut child =
         place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -144,7 +154,10 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     let output = child.wait_with_output().unwrap();
     assert!(began.elapsed() < Duration::from_secs(60));
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "note: with a prompt of 1 tokens and 200000 new ones the text may outgrow the 512 tokens that the model was made for\n");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "note: with a prompt of 1 tokens and 200000 new ones the text may outgrow the 512 tokens that the model was made for\n"
+    );
 }
 
 #[test]
@@ -152,7 +165,9 @@ fn perplexity_is_that_of_the_tokens_one_by_one() {
     let place = place();
     let text = "It was the best of times, it was the worst of times, it was the age of wisdom.";
     write(&place, "text.txt", text);
-    let found: Value = serde_json::from_str(&place.succeed(&["perplexity", "tiny", "text.txt", "--json"])).unwrap();
+    let found: Value =
+        serde_json::from_str(&place.succeed(&["perplexity", "tiny", "text.txt", "--json"]))
+            .unwrap();
     assert_eq!(found["tokens"], text.len() as u64); // bytes, the first predicted from the token that ends a text
     assert_eq!(found["bytes"], text.len() as u64);
     let nats = found["nats"].as_f64().unwrap();
@@ -162,7 +177,16 @@ fn perplexity_is_that_of_the_tokens_one_by_one() {
     assert!((bits * std::f64::consts::LN_2 - nats / text.len() as f64).abs() < 1e-9);
     // The same tokens, as `generate` sees them: the likelihood of what it writes is what perplexity finds.
     let strided: Value = serde_json::from_str(&place.succeed(&[
-        "perplexity", "tiny", "text.txt", "--json", "--window", "16", "--stride", "4", "--max-tokens", "40",
+        "perplexity",
+        "tiny",
+        "text.txt",
+        "--json",
+        "--window",
+        "16",
+        "--stride",
+        "4",
+        "--max-tokens",
+        "40",
     ]))
     .unwrap();
     assert_eq!(strided["tokens"], 40);
@@ -177,7 +201,16 @@ fn a_quantised_folder_is_smaller_and_still_itself() {
     let place = place();
     write(&place, "text.txt", &"the cat sat on the mat and looked at the moon. ".repeat(40));
     let perplexity = |model: &str| -> f64 {
-        let said = place.succeed(&["perplexity", model, "text.txt", "--json", "--max-tokens", "300", "--window", "128"]);
+        let said = place.succeed(&[
+            "perplexity",
+            model,
+            "text.txt",
+            "--json",
+            "--max-tokens",
+            "300",
+            "--window",
+            "128",
+        ]);
         let found: Value = serde_json::from_str(&said).unwrap();
         found["perplexity_per_token"]["value"].as_f64().unwrap()
     };
@@ -197,7 +230,8 @@ fn a_quantised_folder_is_smaller_and_still_itself() {
         let packed = perplexity(name);
         assert!((packed / plain - 1.0).abs() < 0.05, "{name}: {packed} {plain}");
         // Once is enough.
-        let line = place.fail(&["quantize", name, "--out", "twice", "--format", "int8", "--method", "nearest"]);
+        let line = place
+            .fail(&["quantize", name, "--out", "twice", "--format", "int8", "--method", "nearest"]);
         assert!(line.contains("quantised already"), "{line}");
         place.succeed(&["generate", name, "--prompt", "a", "--max-new-tokens", "2"]);
     }
@@ -212,7 +246,15 @@ fn choices_are_counted_in_all_three_ways() {
         "{\"question\": \"Two and two?\", \"choices\": [\"four\", \"five\"], \"answer\": \"A\"}\n\
          {\"context\": \"\", \"choices\": [\"é\", \"yes indeed\", \"no\"], \"answer\": 2}\n",
     );
-    let said = place.succeed(&["evaluate", "choices", "tiny", "items.jsonl", "--json", "--out", "out.jsonl"]);
+    let said = place.succeed(&[
+        "evaluate",
+        "choices",
+        "tiny",
+        "items.jsonl",
+        "--json",
+        "--out",
+        "out.jsonl",
+    ]);
     let found: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(found["questions"], 2);
     let each = lines(&fs::read_to_string(place.path().join("out.jsonl")).unwrap());
@@ -224,8 +266,11 @@ fn choices_are_counted_in_all_three_ways() {
         let mut n_right = 0;
         for (line, lengths) in each.iter().zip(&lengths) {
             let sums = line["log_likelihoods"].as_array().unwrap();
-            let scores: Vec<f64> =
-                sums.iter().zip(lengths).map(|(sum, length)| sum.as_f64().unwrap() / length).collect();
+            let scores: Vec<f64> = sums
+                .iter()
+                .zip(lengths)
+                .map(|(sum, length)| sum.as_f64().unwrap() / length)
+                .collect();
             let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
             assert_eq!(line[metric], best as u64, "{metric}: {line}");
             n_right += u32::from(line["answer"] == best as u64);
@@ -301,7 +346,8 @@ fn smollm2_prefers_right_answers() {
          {\"question\": \"Water freezes into\", \"choices\": [\"steam\", \"ice\", \"sand\"], \"answer\": 1}\n\
          {\"question\": \"The opposite of hot is\", \"choices\": [\"cold\", \"chair\", \"seven\"], \"answer\": 0}\n",
     );
-    let said = place.succeed(&["evaluate", "choices", folder.to_str().unwrap(), "items.jsonl", "--json"]);
+    let said =
+        place.succeed(&["evaluate", "choices", folder.to_str().unwrap(), "items.jsonl", "--json"]);
     let found: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(found["acc"]["value"], 1.0, "{said}");
 }

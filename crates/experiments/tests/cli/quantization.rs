@@ -29,7 +29,8 @@ fn every_format_is_measured_on_every_piece() {
     }
     // The size of each format, and that the model stays itself: 5.5 nats are those of a guess among 257.
     let f32 = of("f32", "weight_bytes")[0];
-    for (arm, share) in [("bf16", 0.5), ("int8", 0.27), ("int4-g64", 0.18), ("int4-g64-gptq", 0.18)] {
+    for (arm, share) in [("bf16", 0.5), ("int8", 0.27), ("int4-g64", 0.18), ("int4-g64-gptq", 0.18)]
+    {
         let own = of(arm, "weight_bytes")[0] / f32;
         assert!((own / share - 1.0).abs() < 0.1, "{arm}: {own}");
         for (found, expected) in of(arm, "nats_per_token").iter().zip(of("f32", "nats_per_token")) {
@@ -53,7 +54,9 @@ fn a_folder_of_ones_own_is_measured() {
     let run = place.only_run("phi3-quantize");
     let verdicts = std::fs::read_to_string(run.join("verdict.json")).unwrap();
     let verdicts: Value = serde_json::from_str(&verdicts).unwrap();
-    assert!(verdicts.as_array().unwrap().iter().all(|verdict| verdict["verdict"] == "inconclusive"));
+    assert!(
+        verdicts.as_array().unwrap().iter().all(|verdict| verdict["verdict"] == "inconclusive")
+    );
     let line = place.fail(&["plan", "phi3-quantize", "--set", "model=nowhere"]);
     assert!(line.contains("there is no model `") && line.contains("nowhere`"), "{line}");
 }

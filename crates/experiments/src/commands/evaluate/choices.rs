@@ -141,7 +141,8 @@ impl Pair {
         };
         if context.is_empty() {
             let first = tokenizer.bos_id().or(tokenizer.eos_id());
-            let first = first.context("without a question there must be a token that begins a text")?;
+            let first =
+                first.context("without a question there must be a token that begins a text")?;
             let continuation = Pretrained::ids(tokenizer.tokenizer().encode_special(continuation)?);
             return Ok(Self { context: vec![i64::from(first)], continuation });
         }
@@ -198,7 +199,8 @@ fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
         vec![Cell::from(*name), Cell::number(value, 3), error, Cell::from(how)]
     };
     let rows = METRICS.iter().zip(how).zip(right).map(row).collect();
-    let guess = stats::mean(&items.iter().map(|item| 1.0 / item.choices.len() as f64).collect::<Vec<_>>());
+    let guess =
+        stats::mean(&items.iter().map(|item| 1.0 / item.choices.len() as f64).collect::<Vec<_>>());
     let n = counted(right[0].len() as u64, "question");
     let note = format!("{n}; a guess is right {:.1} % of the time.", 100.0 * guess);
     let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
@@ -208,7 +210,11 @@ fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
 fn progress(done: usize, all: usize) {
     let mut out = std::io::stderr();
     if out.is_terminal() {
-        let _ = write!(out, "\r\x1b[K{}", if done == all { String::new() } else { format!("{done} of {all}") });
+        let _ = write!(
+            out,
+            "\r\x1b[K{}",
+            if done == all { String::new() } else { format!("{done} of {all}") }
+        );
         let _ = out.flush();
     }
 }

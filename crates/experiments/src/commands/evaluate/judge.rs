@@ -49,9 +49,13 @@ impl Judge {
     /// The judge `model` at `url`, `http://host:port/v1` or with `/chat/completions` behind it.
     pub(super) fn new(url: &str, model: &str) -> Result<Self> {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-        let rest = rest.with_context(|| format!("--judge must begin with http:// or https://, got `{url}`"))?;
+        let rest = rest
+            .with_context(|| format!("--judge must begin with http:// or https://, got `{url}`"))?;
         let host = rest.split('/').next().unwrap_or_default();
-        ensure!(!host.contains('@'), "--judge must have no user or password in it; a key goes into {KEY}");
+        ensure!(
+            !host.contains('@'),
+            "--judge must have no user or password in it; a key goes into {KEY}"
+        );
         ensure!(!host.is_empty(), "--judge names no host: `{url}`");
         let url = url.trim_end_matches('/');
         let url = match url.ends_with("/chat/completions") {
@@ -120,7 +124,9 @@ impl Judge {
         let text = text.map_err(|error| Failure::Passing(error.to_string(), after))?;
         match status {
             200 => content(&text).map_err(Failure::Final),
-            408 | 409 | 425 | 429 | 500..=599 => Err(Failure::Passing(self.said(status, &text), after)),
+            408 | 409 | 425 | 429 | 500..=599 => {
+                Err(Failure::Passing(self.said(status, &text), after))
+            }
             _ => Err(Failure::Final(self.said(status, &text))),
         }
     }
@@ -131,7 +137,8 @@ impl Judge {
             Some(key) => text.replace(key, "…"),
             None => text.to_owned(),
         };
-        let words: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+        let words: String =
+            text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
         format!("status {status}: {words}")
     }
 }

@@ -36,7 +36,12 @@ pub(crate) struct MtBenchArgs {
     answers_only: bool,
     /// The judge's endpoint, which speaks OpenAI's chat protocol: http://host:port/v1. Its key, if it wants one, is read
     /// from the environment variable FORERUN_JUDGE_KEY.
-    #[arg(long, value_name = "URL", required_unless_present = "answers_only", requires = "judge_model")]
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "answers_only",
+        requires = "judge_model"
+    )]
     judge: Option<String>,
     /// The judge's name there.
     #[arg(long, value_name = "NAME")]
@@ -92,7 +97,10 @@ pub(crate) fn mt_bench(args: &MtBenchArgs) -> Result<i32> {
     let questions = questions(args.limit)?;
     let settings = Settings {
         model: args.model.model.clone(),
-        precision: args.model.precision.map_or_else(|| "as stored".to_owned(), |kind| format!("{kind:?}")),
+        precision: args
+            .model
+            .precision
+            .map_or_else(|| "as stored".to_owned(), |kind| format!("{kind:?}")),
         max_new_tokens: args.max_new_tokens,
         seed: args.seed,
     };
@@ -139,7 +147,11 @@ fn answer(args: &MtBenchArgs, files: &Files, questions: &[Question]) -> Result<(
     if missing.is_empty() {
         return Ok(());
     }
-    let writer = Writer { pretrained: args.model.load()?, max_new_tokens: args.max_new_tokens, seed: args.seed };
+    let writer = Writer {
+        pretrained: args.model.load()?,
+        max_new_tokens: args.max_new_tokens,
+        seed: args.seed,
+    };
     let mut n_done = questions.len() - missing.len();
     // Of one category together, as these share a temperature.
     for same in missing.chunk_by(|a, b| a.category == b.category) {
@@ -149,7 +161,11 @@ fn answer(args: &MtBenchArgs, files: &Files, questions: &[Question]) -> Result<(
                 files.add_answer(&answer)?;
             }
             n_done += batch.len();
-            tell(&format!("answered {n_done} of {} questions ({})", questions.len(), batch[0].category));
+            tell(&format!(
+                "answered {n_done} of {} questions ({})",
+                questions.len(),
+                batch[0].category
+            ));
         }
     }
     Ok(())
@@ -162,7 +178,8 @@ fn grade(judge: &Judge, files: &Files, questions: &[Question]) -> Result<()> {
         let answer = answers.iter().find(|answer| answer.question_id == question.question_id);
         let Some(answer) = answer else { bail!("question {} has no answer", question.question_id) };
         for turn in 1..=2 {
-            let is_this = |grade: &&Grade| grade.question_id == question.question_id && grade.turn == turn;
+            let is_this =
+                |grade: &&Grade| grade.question_id == question.question_id && grade.turn == turn;
             if there.iter().any(|grade| is_this(&grade) && grade.rating.is_some()) {
                 continue;
             }
@@ -172,7 +189,13 @@ fn grade(judge: &Judge, files: &Files, questions: &[Question]) -> Result<()> {
             let text = judge.ask(&prompt(&exchanges(question, answer, turn))?)?;
             let rating = rating(&text);
             let judge = judge.model().to_owned();
-            files.add_grade(&Grade { question_id: question.question_id, turn, judge, rating, text })?;
+            files.add_grade(&Grade {
+                question_id: question.question_id,
+                turn,
+                judge,
+                rating,
+                text,
+            })?;
         }
         tell(&format!("graded {} of {} questions", index + 1, questions.len()));
     }

@@ -59,7 +59,9 @@ impl PromptArgs {
             if ids.is_empty() {
                 // Nothing to continue: the beginning of a text.
                 let start = tokenizer.bos_id().or(tokenizer.eos_id()).map(i64::from);
-                ids.push(start.context("the prompt is empty, and the model has no token that begins a text")?);
+                ids.push(start.context(
+                    "the prompt is empty, and the model has no token that begins a text",
+                )?);
             }
             Ok(Prompt { text, ids })
         };

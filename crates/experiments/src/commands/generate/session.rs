@@ -97,7 +97,8 @@ impl<'t, W: Write> Session<'t, W> {
     pub(super) fn push(&mut self, index: usize, chosen: Chosen) -> Result<ControlFlow<()>> {
         self.texts[index].n_tokens += 1;
         // Each step goes through the texts in order: one that has fewer tokens than a later one has ended.
-        while self.texts[self.current].n_tokens < self.texts[index].n_tokens && self.current < index {
+        while self.texts[self.current].n_tokens < self.texts[index].n_tokens && self.current < index
+        {
             self.leave(None)?;
         }
         let id = u32::try_from(chosen.token)?;
@@ -152,7 +153,8 @@ impl<'t, W: Write> Session<'t, W> {
         // Only a token ends a text before the others without a word.
         let end = if stopped { End::Stop } else { end.unwrap_or(End::Token) };
         if self.log_probs {
-            let line = json!({ "prompt": self.first + index, "text": text.whole, "end": end.name() });
+            let line =
+                json!({ "prompt": self.first + index, "text": text.whole, "end": end.name() });
             text.waiting.push_str(&format!("{line}\n"));
         } else {
             text.waiting.push('\n');

@@ -63,10 +63,7 @@ fn options_are_the_librarys() {
     assert_eq!(config.blocks, WeightFormat::Int4 { group: 64 });
     assert_eq!(config.tables, Some(WeightFormat::Int8));
     assert_eq!(config.method, Method::Gptq(Gptq::default()));
-    let keep = QuantizeArgs {
-        tables: Tables::Keep,
-        ..args(Format::Int8, None, Rounding::Nearest)
-    };
+    let keep = QuantizeArgs { tables: Tables::Keep, ..args(Format::Int8, None, Rounding::Nearest) };
     let config = keep.config().unwrap();
     assert_eq!((config.blocks, config.tables), (WeightFormat::Int8, None));
 }

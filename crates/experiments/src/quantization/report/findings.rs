@@ -5,7 +5,9 @@ use serde_json::Value;
 
 use crate::outcome::Outcome;
 use crate::quantization::plan::ROUNDED_TO;
-use crate::quantization::{Arm, DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, QuantizationConfig};
+use crate::quantization::{
+    Arm, DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, QuantizationConfig,
+};
 use crate::report_parts::Mean;
 
 /// Everything that the report is made of.
@@ -84,7 +86,9 @@ impl<'a> Line<'a> {
         let weight_bytes = number(row, "weight_bytes")?;
         Some(Self {
             arm,
-            perplexity: Mean::geometric(&perplexity.iter().map(|(_, value)| *value).collect::<Vec<_>>()),
+            perplexity: Mean::geometric(
+                &perplexity.iter().map(|(_, value)| *value).collect::<Vec<_>>(),
+            ),
             ratio: Mean::geometric(&ratios),
             prompt: Mean::of(&values(PROMPT_SPEED)),
             decode: Mean::of(&values(DECODE_SPEED)),

@@ -107,9 +107,16 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
         .into_iter()
         .map(of_seeds) // pieces of text take their place
         .collect();
-    caveats.extend(findings.rounded_to().map(|format| report_parts::capitalised(&rounded_before(format)) + "."));
+    caveats.extend(
+        findings
+            .rounded_to()
+            .map(|format| report_parts::capitalised(&rounded_before(format)) + "."),
+    );
     if findings.body.model == DRAWN {
-        caveats.push("The model's weights were drawn: it knows nothing, and no format can lose anything.".to_owned());
+        caveats.push(
+            "The model's weights were drawn: it knows nothing, and no format can lose anything."
+                .to_owned(),
+        );
     }
     let missing = findings.missing();
     if !missing.is_empty() {

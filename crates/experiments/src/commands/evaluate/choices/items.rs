@@ -27,7 +27,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<Item>> {
     let items: Result<Vec<Item>> = lines
         .map(|(index, line)| {
             let line_number = index + 1;
-            parse(line, line_number).with_context(|| format!("`{}` line {line_number}", path.display()))
+            parse(line, line_number)
+                .with_context(|| format!("`{}` line {line_number}", path.display()))
         })
         .collect();
     let items = items?;
@@ -43,7 +44,8 @@ pub(super) fn parse(text: &str, line: usize) -> Result<Item> {
         (None, None) => bail!("has neither `question` nor `context`"),
         _ => bail!("its `question` is no text"),
     };
-    let choices = fields.get("choices").and_then(Value::as_array).context("has no list `choices`")?;
+    let choices =
+        fields.get("choices").and_then(Value::as_array).context("has no list `choices`")?;
     let choices: Option<Vec<String>> =
         choices.iter().map(|choice| Some(choice.as_str()?.to_owned())).collect();
     let choices = choices.context("its `choices` are not all texts")?;
@@ -51,7 +53,10 @@ pub(super) fn parse(text: &str, line: usize) -> Result<Item> {
     ensure!(choices.iter().all(|choice| !choice.is_empty()), "one of its `choices` is empty");
     let answer = fields.get("answer").context("has no `answer`")?;
     let answer = index_of(answer, &choices).with_context(|| {
-        format!("its `answer` {answer} is neither a number from 0 to {}, nor a letter, nor a choice", choices.len() - 1)
+        format!(
+            "its `answer` {answer} is neither a number from 0 to {}, nor a letter, nor a choice",
+            choices.len() - 1
+        )
     })?;
     Ok(Item { line, context, choices, answer })
 }

@@ -63,12 +63,8 @@ fn log_likelihoods_are_sums_over_the_choices_tokens() {
     write_drawn(place.path(), 3).unwrap();
     let folder = Place::Folder(place.path().to_owned());
     let pretrained = folder.load(None, Device::Cpu, None).unwrap();
-    let item = Item {
-        line: 1,
-        context: "What? ".to_owned(),
-        choices: texts(&["yes", "no"]),
-        answer: 0,
-    };
+    let item =
+        Item { line: 1, context: "What? ".to_owned(), choices: texts(&["yes", "no"]), answer: 0 };
     let found = log_likelihoods(&pretrained, &item, " ", false).unwrap();
     // By hand: bytes are tokens, and the context loses its space to the choice.
     let by_hand = |text: &str, n: usize| -> f64 {

@@ -78,7 +78,10 @@ fn what_passes_is_tried_again() {
     assert_eq!(seen.iter().count(), 3);
     let (url, seen) = endpoint(vec![busy(500), busy(500), busy(500)]);
     let error = quick(&url).ask(&request()).unwrap_err().to_string();
-    assert_eq!(error, format!("the judge at `{url}/chat/completions`, tried 3 times: status 500: busy"));
+    assert_eq!(
+        error,
+        format!("the judge at `{url}/chat/completions`, tried 3 times: status 500: busy")
+    );
     assert_eq!(seen.iter().count(), 3);
 }
 
@@ -122,7 +125,9 @@ fn grades_are_found_in_a_judges_words() {
     check("Rating: [8]", Some(8.0));
     check("as in [1], I say [[9]]", Some(9.0));
     check("[[rating]] is [[4]]", Some(4.0));
-    for none in ["", "7", "[[11]]", "[[0]]", "[[-3]]", "[[a]]", "[[", "[[5", "[[1e0]]", "[[5/10]]", "[[.5]]"] {
+    for none in [
+        "", "7", "[[11]]", "[[0]]", "[[-3]]", "[[a]]", "[[", "[[5", "[[1e0]]", "[[5/10]]", "[[.5]]",
+    ] {
         check(none, None);
     }
 }

@@ -70,10 +70,12 @@ impl Writer {
         };
         let seed = Seed::new(self.seed);
         let label = |question: &&Question| format!("mt-bench/{}/{turn}", question.question_id);
-        let mut rngs: Vec<_> = questions.iter().map(|question| seed.stream(&label(question))).collect();
-        let new = self.pretrained.model.generate_batch(&prompts, &options, &mut rngs, &mut |_, _| {
-            if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
+        let mut rngs: Vec<_> =
+            questions.iter().map(|question| seed.stream(&label(question))).collect();
+        let new =
+            self.pretrained.model.generate_batch(&prompts, &options, &mut rngs, &mut |_, _| {
+                if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
         if interrupt::asked() {
             return Ok(None);
         }

@@ -100,7 +100,10 @@ fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
         ]
     };
     let pairs = fields(there).into_iter().zip(fields(asked));
-    pairs.filter(|(a, b)| a != b).map(|((name, a), (_, b))| format!("{name}: {a}, not {b}")).collect()
+    pairs
+        .filter(|(a, b)| a != b)
+        .map(|((name, a), (_, b))| format!("{name}: {a}, not {b}"))
+        .collect()
 }
 
 /// The lines of a file, none if it is not there. A last line that was cut off by a kill is left out.
@@ -108,7 +111,9 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
+        }
     };
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     let parse = |(index, line): (usize, &str)| {

@@ -33,15 +33,27 @@ fn what_a_question_lacks_is_named() {
     check("[1]", Err("is no JSON object"));
     check("{", Err("is no JSON object"));
     check(r#"{"choices": ["a", "b"], "answer": 0}"#, Err("has neither `question` nor `context`"));
-    check(r#"{"question": 1, "choices": ["a", "b"], "answer": 0}"#, Err("its `question` is no text"));
+    check(
+        r#"{"question": 1, "choices": ["a", "b"], "answer": 0}"#,
+        Err("its `question` is no text"),
+    );
     check(
         r#"{"question": "", "context": "", "choices": ["a", "b"], "answer": 0}"#,
         Err("has both `question` and `context`, which mean the same"),
     );
     check(r#"{"context": "", "answer": 0}"#, Err("has no list `choices`"));
-    check(r#"{"context": "", "choices": ["a"], "answer": 0}"#, Err("`choices` must be two or more, got 1"));
-    check(r#"{"context": "", "choices": ["a", 1], "answer": 0}"#, Err("its `choices` are not all texts"));
-    check(r#"{"context": "", "choices": ["a", ""], "answer": 0}"#, Err("one of its `choices` is empty"));
+    check(
+        r#"{"context": "", "choices": ["a"], "answer": 0}"#,
+        Err("`choices` must be two or more, got 1"),
+    );
+    check(
+        r#"{"context": "", "choices": ["a", 1], "answer": 0}"#,
+        Err("its `choices` are not all texts"),
+    );
+    check(
+        r#"{"context": "", "choices": ["a", ""], "answer": 0}"#,
+        Err("one of its `choices` is empty"),
+    );
     check(r#"{"context": "", "choices": ["a", "b"]}"#, Err("has no `answer`"));
     check(r#"{"context": "", "choices": ["a", "b"], "answer": 1}"#, Ok((2, 1)));
 }
