@@ -55,8 +55,7 @@ fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
 }
 
 /// What columns may be named for.
-const NAMES: [&str; 9] =
-    ["n", "d", "u", "batch", "lr", "loss", "weight", "family", "cluster"];
+const NAMES: [&str; 9] = ["n", "d", "u", "batch", "lr", "loss", "weight", "family", "cluster"];
 
 /// Columns that an error lists.
 const MAX_NAMES: usize = 20;
@@ -70,7 +69,10 @@ impl Columns {
         let pairs = text.map(number::names).transpose().context("--columns")?;
         let pairs = pairs.unwrap_or_default();
         if let Some((name, _)) = pairs.iter().find(|(name, _)| !NAMES.contains(&name.as_str())) {
-            bail!("--columns: `{name}` is none of {}; write NAME=COLUMN, as n=params", NAMES.join(", "));
+            bail!(
+                "--columns: `{name}` is none of {}; write NAME=COLUMN, as n=params",
+                NAMES.join(", ")
+            );
         }
         Ok(Self(pairs.into_iter().collect()))
     }

@@ -10,7 +10,7 @@ use crate::approaches::approaches;
 use crate::independent::test_independence;
 use crate::mixtures::{Available, optimum};
 use crate::output::{Estimate, FitOutput, Named, Prediction};
-use crate::problem::{LawName, Problem};
+use crate::problem::{LawName, Problem, ROUNDING};
 use crate::solved::Solved;
 
 /// What the caller wants to know besides the parameters.
@@ -66,7 +66,7 @@ pub(crate) fn derive(
         }
     }
     for inputs in asked.predict {
-        refuse_unknown(&solved[0], inputs)?;
+        refuse_unknown(&solved[0], &problem.shares, inputs)?;
         // Without shares, a size and a horizon ask for the best mixture there.
         let has_shares = inputs.iter().any(|(name, _)| name == "p" || name.starts_with("p_"));
         if problem.law != LawName::Multilingual || has_shares {
@@ -265,12 +265,22 @@ fn rounded(flops: f64) -> f64 {
 }
 
 /// Refuses what no law and no table of runs asks for.
-fn refuse_unknown(solved: &Solved, inputs: &[(String, f64)]) -> Result<()> {
+fn refuse_unknown(solved: &Solved, shares: &[String], inputs: &[(String, f64)]) -> Result<()> {
+    let given: Vec<f64> =
+        shares.iter().filter_map(|share| find(inputs, &format!("p_{share}"))).collect();
+    let sum: f64 = given.iter().sum();
+    if sum > 1. + ROUNDING
+        || given.len() == shares.len() && !shares.is_empty() && sum < 1. - ROUNDING
+    {
+        bail!("--predict: the shares sum to {sum}, not to 1");
+    }
     let wanted: Vec<String> =
         solved.part.law.inputs().into_iter().map(|input| input.name).collect();
     let is_known = |name: &str| {
         ["n", "d", "batch"].contains(&name)
-            || name.starts_with("p_")
+            || name
+                .strip_prefix("p_")
+                .is_some_and(|share| shares.iter().any(|known| known == share))
             || wanted.iter().any(|known| known == name)
     };
     match inputs.iter().find(|(name, _)| !is_known(name)) {

@@ -15,10 +15,10 @@ use crate::audit::parse_clap;
 use crate::data::{self, Columns};
 use crate::derived::Asked;
 use crate::mixtures::SamplingArguments;
+use crate::number::positive_pairs;
 use crate::output::{DroppedRow, Estimate, FitOutput, OptimumFound, SweepFound};
 use crate::problem::{LawName, Problem, Reading};
 use crate::solved::{Draws, Solved, solve};
-use crate::number::positive_pairs;
 use crate::{compared, derived, figures, render};
 
 /// Fit a law to a table of runs.

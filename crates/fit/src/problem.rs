@@ -232,7 +232,7 @@ impl Problem {
 }
 
 /// Shares of a row may be rounded, no more.
-const ROUNDING: f64 = 0.01;
+pub(crate) const ROUNDING: f64 = 0.01;
 
 fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
     let columns: Vec<Vec<f64>> =
@@ -247,10 +247,13 @@ fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
+/// Fewer rows than these are refused for that.
+const FEWEST: usize = 6;
+
 /// Losses that are all the same fit any law, and tell nothing.
 fn check_varies(points: &Observations, table: &Table, column: &str) -> Result<()> {
     let losses = points.target();
-    if losses.len() > 1 && losses.iter().all(|loss| *loss == losses[0]) {
+    if losses.len() >= FEWEST && losses.iter().all(|loss| *loss == losses[0]) {
         let reason = format!("is {} in every row: there is nothing to fit", losses[0]);
         bail!(fault(table, None, column, reason));
     }

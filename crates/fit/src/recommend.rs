@@ -128,7 +128,8 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
         text += &wrap(line, "");
     }
     let said = |text: &String| advice.recommendations.iter().any(|one| one.caveats.contains(text));
-    let of_fits = solved.iter().flat_map(|one| one.fit.warnings.iter().cloned().chain(one.far_off()));
+    let of_fits =
+        solved.iter().flat_map(|one| one.fit.warnings.iter().cloned().chain(one.far_off()));
     for warning in problem.warnings.iter().cloned().chain(of_fits).filter(|text| !said(text)) {
         text += &wrap(&warning, "warning: ");
     }

@@ -5,8 +5,8 @@ use forerun_runs::seed::Seed;
 use forerun_scaling::interval::quantile;
 use forerun_scaling::law::Scale;
 use forerun_scaling::{
-    Bootstrap, BootstrapConfig, Error, Fit, FitConfig, Interval, Observations, Quantity, Resampling,
-    bootstrap, fit, profile,
+    Bootstrap, BootstrapConfig, Error, Fit, FitConfig, Interval, Observations, Quantity,
+    Resampling, bootstrap, fit, profile,
 };
 
 use crate::output::Estimate;
@@ -114,7 +114,8 @@ impl Solved<'_> {
         let rest = sizes.get(self.fit.n_free..).filter(|rest| rest.len() >= MIN_FREEDOM)?;
         let scale = 1.4826 * quantile(rest, 0.5);
         let limit = (OFF * scale).max(NEGLIGIBLE);
-        let mut off: Vec<(usize, f64)> = self.fit.rows.iter().copied().zip(residuals.iter().map(|r| r.abs())).collect();
+        let mut off: Vec<(usize, f64)> =
+            self.fit.rows.iter().copied().zip(residuals.iter().map(|r| r.abs())).collect();
         off.retain(|(_, size)| *size > limit);
         off.sort_by(|a, b| b.1.total_cmp(&a.1));
         let named: Vec<String> =

@@ -196,7 +196,8 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
 /// Why cells show no optimum, and what would help, counted.
 fn whys(cells: &[SweepCell]) -> String {
     let count = |is: &dyn Fn(&Reason) -> bool| {
-        let of = |cell: &&SweepCell| matches!(&cell.optimum, Optimum::NotIdentified(why, _) if is(why));
+        let of =
+            |cell: &&SweepCell| matches!(&cell.optimum, Optimum::NotIdentified(why, _) if is(why));
         cells.iter().filter(of).count()
     };
     let kinds = [

@@ -6,7 +6,11 @@ use forerun_scaling::{Law, Observations};
 
 /// Warnings about the points of a law.
 pub(super) fn about(law: &dyn Law, points: &Observations) -> Vec<String> {
-    few_values(law, points).into_iter().chain(small_counts(points)).chain(repeated(law, points)).collect()
+    few_values(law, points)
+        .into_iter()
+        .chain(small_counts(points))
+        .chain(repeated(law, points))
+        .collect()
 }
 
 /// Values of an input that an exponent needs.

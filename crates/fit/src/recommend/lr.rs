@@ -59,7 +59,7 @@ pub(super) fn advise(
     next_cell(
         solved,
         arguments,
-        (n, batch, longest),
+        (batch, longest),
         target_quantity(law, n, d, batch)?,
         &mut advice.lines,
     )?;
@@ -138,12 +138,12 @@ const RUNS_PER_CELL: f64 = 5.;
 fn next_cell(
     solved: &Solved,
     arguments: &RecommendArguments,
-    (n, batch, longest): (f64, Option<f64>, f64),
+    (batch, longest): (Option<f64>, f64),
     quantity: Quantity,
     lines: &mut Vec<String>,
 ) -> Result<()> {
     let points = &solved.part.observations;
-    let sizes = points.input("n").map_or_else(|| vec![n], <[f64]>::to_vec);
+    let sizes = points.input("n").map_or_else(|| vec![f64::NAN], <[f64]>::to_vec);
     let size = |n: f64| if n.is_nan() { 1. } else { n };
     let dearest =
         sizes.iter().copied().fold(0., |a, n| f64::max(a, size(n))) * 6. * longest * RUNS_PER_CELL;

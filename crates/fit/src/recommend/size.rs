@@ -67,7 +67,10 @@ pub(super) fn advise(
     });
     options.retain(|option| option.cost <= budget);
     advice.lines.push(if options.is_empty() {
-        format!("no run of a size and horizon like those of the table costs {} FLOP or less", short(budget))
+        format!(
+            "no run of a size and horizon like those of the table costs {} FLOP or less",
+            short(budget)
+        )
     } else {
         match next_run::rank(law, &solved.fit, points, &quantity, &options, budget) {
             Ok(gains) => next(&gains, &options, "n"),
