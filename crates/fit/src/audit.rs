@@ -1,6 +1,6 @@
 //! `audit-lr`: was this learning rate right?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -13,8 +13,9 @@ use forerun_scaling::sweep;
 use forerun_scaling::units::{Params, Tokens};
 use forerun_scaling::{FitConfig, Objective, fit};
 
-use crate::data::{self, Columns};
-use crate::number::{parse, short};
+use crate::data::{self, Columns, in_file};
+use crate::derived::{far_away, unheard};
+use crate::number::{positive, short};
 use crate::problem::{LawName, Problem, Reading};
 use crate::render::wrap;
 
@@ -22,16 +23,16 @@ use crate::render::wrap;
 #[derive(Args, Debug)]
 pub(crate) struct AuditArguments {
     /// Parameters: 7B, 405M
-    #[arg(long, value_parser = parse_clap)]
+    #[arg(long, value_parser = parse_clap, allow_negative_numbers = true)]
     n: f64,
     /// Tokens of training: 1T
-    #[arg(long, value_parser = parse_clap)]
+    #[arg(long, value_parser = parse_clap, allow_negative_numbers = true)]
     d: f64,
     /// The peak learning rate that was used
-    #[arg(long, value_parser = parse_clap)]
+    #[arg(long, value_parser = parse_clap, allow_negative_numbers = true)]
     lr: f64,
     /// Batch, in the unit of the sweep's column
-    #[arg(long, value_parser = parse_clap)]
+    #[arg(long, value_parser = parse_clap, allow_negative_numbers = true)]
     batch: Option<f64>,
     /// Your sweep: columns d, lr, loss, and n and batch where they vary
     #[arg(long, value_name = "FILE", conflicts_with = "law")]
@@ -46,7 +47,7 @@ pub(crate) struct AuditArguments {
     #[arg(long, value_name = "NAME", default_value = "bjorck-2024")]
     law: String,
     /// Curvature of the loss in ln lr, nats: loss = best + curvature · ln(lr / best)² [default: that of the sweep]
-    #[arg(long, value_parser = parse_clap)]
+    #[arg(long, value_parser = parse_clap, allow_negative_numbers = true)]
     curvature: Option<f64>,
     /// Write the answer as JSON
     #[arg(long, value_name = "FILE")]
@@ -54,21 +55,44 @@ pub(crate) struct AuditArguments {
 }
 
 pub(crate) fn parse_clap(text: &str) -> Result<f64, String> {
-    parse(text).map_err(|error| error.to_string())
+    positive(text).map_err(|error| error.to_string())
 }
+
+/// The best learning rate, and what to know about it.
+struct Known {
+    best: BestLr,
+    curvature: Option<f64>,
+    notes: Vec<String>,
+    /// Why it may be off by more than its interval says.
+    doubts: Vec<String>,
+}
+
+/// What no published law says of itself.
+const PUBLISHED_DOUBT: &str = "a published law has no interval here; its sizes, batch and data may not be yours, and the \
+                               sign of its horizon exponent turns at large batches";
 
 /// Does it; the text for the terminal.
 pub(crate) fn run(arguments: &AuditArguments) -> Result<String> {
     let target = Target { n: Params(arguments.n), d: Tokens(arguments.d), batch: arguments.batch };
-    let (best, curvature, doubts) = match &arguments.data {
-        Some(_) => from_sweep(arguments, &target)?,
-        None => (published(&arguments.law)?.predict(&target), None, String::new()),
+    let known = match &arguments.data {
+        Some(path) => from_sweep(path, arguments, &target)?,
+        None => Known {
+            best: published(&arguments.law)?.predict(&target),
+            curvature: None,
+            notes: vec![],
+            doubts: vec![PUBLISHED_DOUBT.into()],
+        },
     };
-    let found = audit(best, arguments.lr, arguments.curvature.or(curvature))?;
+    let Known { best, curvature, notes, doubts } = known;
+    let mut found = audit(best, arguments.lr, arguments.curvature.or(curvature))?;
+    found.problem = Some(doubts.join("; ")).filter(|text| !text.is_empty());
     if let Some(path) = &arguments.json {
         write_json(path, &found)?;
     }
-    Ok(words(&found, arguments) + &doubts)
+    let mut text = words(&found, arguments);
+    notes.iter().for_each(|note| text += &wrap(note, ""));
+    doubts.iter().for_each(|doubt| text += &wrap(doubt, "warning: "));
+    Ok(text)
 }
 
 fn published(name: &str) -> Result<PublishedLr> {
@@ -77,25 +101,25 @@ fn published(name: &str) -> Result<PublishedLr> {
         .with_context(|| format!("no published law `{name}`; there are {}", names()))
 }
 
-/// The best learning rate, the curvature, and what to know about them.
-fn from_sweep(
-    arguments: &AuditArguments,
-    target: &Target,
-) -> Result<(BestLr, Option<f64>, String)> {
-    let path = arguments.data.as_ref().context("no sweep")?;
+fn from_sweep(path: &Path, arguments: &AuditArguments, target: &Target) -> Result<Known> {
     let columns = Columns::parse(arguments.columns.as_deref())?;
     let (table, mut notes) = data::load(path, &columns, arguments.unit.as_deref())?;
     let reading = Reading { columns, offset: false, parabola: ParabolaConfig::default() };
-    let problem = Problem::new(LawName::LrHorizon, &table, &reading)?;
+    let problem = Problem::new(LawName::LrHorizon, &table, &reading).map_err(in_file(path))?;
     let part = &problem.parts[0];
     let Some(law) = &part.horizon else { bail!("`{}` is no sweep", path.display()) };
-    let fitted = fit(law, &part.observations, &FitConfig::new(Objective::NlsLog))?;
+    let points = &part.observations;
+    let fitted = fit(law, points, &FitConfig::new(Objective::NlsLog));
+    let fitted = fitted.map_err(|error| in_file(path)(error.into()))?;
     notes.extend(problem.notes.iter().cloned());
-    let notes: String = notes.iter().map(|note| wrap(note, "")).collect();
-    let warnings = problem.warnings.iter().chain(&fitted.warnings);
-    let warnings: String = warnings.map(|warning| wrap(warning, "warning: ")).collect();
+    let mut doubts: Vec<String> =
+        problem.warnings.iter().chain(&fitted.warnings).cloned().collect();
+    let mut place = vec![("n".to_owned(), target.n.0), ("d".to_owned(), target.d.0)];
+    place.extend(target.batch.map(|batch| ("batch".to_owned(), batch)));
+    doubts.extend(unheard(law, points, &place));
+    doubts.extend(far_away(points, &place));
     let best = predict_fitted(law, &fitted, target)?;
-    Ok((best, sweep::curvature(problem.cells()), notes + &warnings))
+    Ok(Known { best, curvature: sweep::curvature(problem.cells()), notes, doubts })
 }
 
 fn words(found: &Audit, arguments: &AuditArguments) -> String {
@@ -140,13 +164,5 @@ fn words(found: &Audit, arguments: &AuditArguments) -> String {
             wrap("what it cost in loss needs a sweep (--data) or its curvature (--curvature)", "")
         }
     };
-    text += &wrap(&format!("from: {}", found.best.basis), "");
-    if found.best.interval.is_none() {
-        text += &wrap(
-            "a published law has no interval here; its sizes, batch and data may not be yours, and the sign of its \
-             horizon exponent turns at large batches",
-            "warning: ",
-        );
-    }
-    text
+    text + &wrap(&format!("from: {}", found.best.basis), "")
 }

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -41,9 +41,15 @@ enum Command {
 pub fn main() -> ExitCode {
     match run(std::env::args_os()) {
         Ok(text) => {
-            // A pipe that was closed early is no failure.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
+            let mut out = std::io::stdout();
+            match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+                // A pipe that was closed early is no failure.
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    let _ = writeln!(std::io::stderr(), "error: cannot write the answer: {error}");
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            }
         }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "error: {}{}", message(&error), hint(&error));
@@ -74,14 +80,22 @@ fn hint(error: &anyhow::Error) -> String {
                 return "\nshares of 0: fit (p + epsilon)^-gamma with --offset, or leave such rows out with --filter"
                     .into();
             }
-            if reason.ends_with("is no number") || reason.contains("cells, the header") {
+            if reason.ends_with("is no number") {
                 return "\nrepair the table".into();
+            }
+            if reason.contains("cells, the header") {
+                return "\nrepair the table: cells with commas in them need quotes".into();
             }
             format!("\nrepair the table, or leave such rows out: --filter \"{column} > 0\"")
         }
-        Some(Error::TooFewPoints { .. }) => {
+        Some(Error::TooFewPoints { law, .. }) if law.starts_with("lr-horizon") => {
+            "\na point is a cell of runs (one size, horizon and batch) that shows a best learning rate: add horizons"
+                .into()
+        }
+        Some(Error::TooFewPoints { law, parameters: 5, .. }) if law == "chinchilla" => {
             "\nadd runs, or take a law with fewer parameters (chinchilla-tied has one less)".into()
         }
+        Some(Error::TooFewPoints { .. }) => "\nadd runs, or take a law with fewer parameters".into(),
         _ => String::new(),
     }
 }

@@ -14,6 +14,7 @@ use forerun_scaling::{Error, Table};
 
 use crate::number;
 
+pub(crate) use cells::readable_rows;
 pub(crate) use filter::filter;
 
 /// Reads a table, and says what was read in another way than it is written: tables of text as they are, everything else
@@ -25,7 +26,7 @@ pub(crate) fn load(
 ) -> Result<(Table, Vec<String>)> {
     let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     let table = match extension.as_deref() {
-        Some("csv" | "tsv") => {
+        Some("csv" | "tsv" | "txt") => {
             let text = fs::read_to_string(path).map_err(|error| explain(error, path))?;
             Table::parse_csv(&import::with_commas(path, &text)?, Some(path))?
         }
@@ -43,7 +44,7 @@ pub(crate) fn load(
     if table.is_empty() {
         bail!("`{}` has a header and no rows", path.display());
     }
-    let units = unit.map(number::pairs).transpose().context("--unit")?.unwrap_or_default();
+    let units = unit.map(number::positive_pairs).transpose().context("--unit")?.unwrap_or_default();
     cells::readable(table, columns, &units)
 }
 
@@ -52,6 +53,9 @@ fn explain(error: std::io::Error, path: &Path) -> anyhow::Error {
     let way_out = if is_other_text { ": its text is not UTF-8; save it as such" } else { "" };
     anyhow::Error::new(error).context(format!("cannot read `{}`{way_out}", path.display()))
 }
+
+/// What columns may be named for.
+const NAMES: [&str; 9] = ["n", "d", "u", "batch", "lr", "loss", "weight", "family", "cluster"];
 
 /// Columns that an error lists.
 const MAX_NAMES: usize = 20;
@@ -63,7 +67,14 @@ pub(crate) struct Columns(BTreeMap<String, String>);
 impl Columns {
     pub(crate) fn parse(text: Option<&str>) -> Result<Self> {
         let pairs = text.map(number::names).transpose().context("--columns")?;
-        Ok(Self(pairs.unwrap_or_default().into_iter().collect()))
+        let pairs = pairs.unwrap_or_default();
+        if let Some((name, _)) = pairs.iter().find(|(name, _)| !NAMES.contains(&name.as_str())) {
+            bail!(
+                "--columns: `{name}` is none of {}; write NAME=COLUMN, as n=params",
+                NAMES.join(", ")
+            );
+        }
+        Ok(Self(pairs.into_iter().collect()))
     }
 
     /// The column for `name`: the one that was named, or one that is called so, or as others call it.
@@ -74,15 +85,31 @@ impl Columns {
         }
         let role = ROLES.iter().find(|role| role.name == name);
         let aliases = role.map_or_else(|| vec![name], |role| role.aliases.to_vec());
-        // `Peak LR` and `peak-lr` are `peak_lr`.
-        let plain = |column: &str| column.trim().to_lowercase().replace([' ', '-'], "_");
         let called = |alias: &str| {
             table
                 .names()
                 .iter()
                 .find(|column| column.to_lowercase() == alias || plain(column) == alias)
         };
-        Ok(aliases.into_iter().find_map(called).cloned())
+        let Some(column) = aliases.into_iter().find_map(called) else { return Ok(None) };
+        if table.names().iter().filter(|known| *known == column).count() > 1 {
+            let reason = format!("two columns have this name, and `{name}` may be either");
+            return Err(fault(table, None, column, reason).into());
+        }
+        Ok(Some(column.clone()))
+    }
+
+    /// Which columns were found for `names` that others call so, in words; none if the table has our names.
+    pub(crate) fn taken(&self, table: &Table, names: &[&str]) -> Result<Option<String>> {
+        let mut found = vec![];
+        for name in names {
+            found.extend(self.find(table, name)?.map(|column| (*name, column)));
+        }
+        let is_news =
+            |(name, column): &(&str, String)| plain(column) != *name && !self.0.contains_key(*name);
+        let words: Vec<String> =
+            found.iter().map(|(name, column)| format!("{name} = `{column}`")).collect();
+        Ok(found.iter().any(is_news).then(|| format!("columns: {}", words.join(", "))))
     }
 
     /// As [`Columns::require`], of several at once: what is missing is said together.
@@ -131,6 +158,13 @@ impl Columns {
     }
 }
 
+/// `Peak LR`, `peak-lr` and `config.peak_lr` are `peak_lr`.
+fn plain(column: &str) -> String {
+    let text = column.trim().to_lowercase().replace([' ', '-'], "_");
+    let inner = text.strip_prefix("config.").or_else(|| text.strip_prefix("summary."));
+    inner.unwrap_or(&text).to_owned()
+}
+
 /// What a name stands for, in brackets.
 fn meaning(name: &str) -> String {
     let role = ROLES.iter().find(|role| role.name == name);
@@ -143,6 +177,17 @@ fn listed(table: &Table) -> String {
     let more = all.len() - shown;
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     format!("{}{more}", all[..shown].join(", "))
+}
+
+/// An error of a fit, with the file that it is about.
+pub(crate) fn in_file(path: &Path) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    let file = format!("`{}`", path.display());
+    move |error| match error.downcast_ref::<Error>() {
+        Some(Error::TooFewPoints { .. } | Error::NotIdentified { .. }) => {
+            error.context(file.clone())
+        }
+        _ => error,
+    }
 }
 
 /// An error at a place of the table.

@@ -4,13 +4,13 @@ use anyhow::{Context, Result, bail};
 use forerun_scaling::law::{Chinchilla, Scale};
 use forerun_scaling::mixture::Weighing;
 use forerun_scaling::units::Flops;
-use forerun_scaling::{Quantity, allocation};
+use forerun_scaling::{Law, Observations, Quantity, allocation};
 
 use crate::approaches::approaches;
 use crate::independent::test_independence;
 use crate::mixtures::{Available, optimum};
 use crate::output::{Estimate, FitOutput, Named, Prediction};
-use crate::problem::{LawName, Problem};
+use crate::problem::{LawName, Problem, ROUNDING};
 use crate::solved::Solved;
 
 /// What the caller wants to know besides the parameters.
@@ -66,6 +66,7 @@ pub(crate) fn derive(
         }
     }
     for inputs in asked.predict {
+        refuse_unknown(&solved[0], &problem.shares, inputs)?;
         // Without shares, a size and a horizon ask for the best mixture there.
         let has_shares = inputs.iter().any(|(name, _)| name == "p" || name.starts_with("p_"));
         if problem.law != LawName::Multilingual || has_shares {
@@ -73,7 +74,9 @@ pub(crate) fn derive(
                 output.predictions.push(prediction(one, inputs)?);
             }
         }
-        output.warnings.extend(far_away(&solved[0], inputs));
+        let (law, points) = (solved[0].part.law.as_ref(), &solved[0].part.observations);
+        output.warnings.extend(unheard(law, points, inputs));
+        output.warnings.extend(far_away(points, inputs));
     }
     Ok(())
 }
@@ -86,9 +89,9 @@ fn find(inputs: &[(String, f64)], name: &str) -> Option<f64> {
 const FAR: f64 = 10.;
 
 /// What to know about a prediction far beyond the runs.
-fn far_away(solved: &Solved, inputs: &[(String, f64)]) -> Option<String> {
+pub(crate) fn far_away(points: &Observations, inputs: &[(String, f64)]) -> Option<String> {
     let far = ["n", "d"].into_iter().filter_map(|name| {
-        let largest = solved.part.observations.input(name)?.iter().copied().fold(0., f64::max);
+        let largest = points.input(name)?.iter().copied().fold(0., f64::max);
         let factor = find(inputs, name)? / largest;
         (factor > FAR).then(|| format!("`{name}` is {factor:.0} times the largest of the table"))
     });
@@ -96,6 +99,27 @@ fn far_away(solved: &Solved, inputs: &[(String, f64)]) -> Option<String> {
     let text = "the interval holds if the law does, and no run says so that far out";
     (!far.is_empty())
         .then(|| format!("a prediction far beyond the runs: {}; {text}", far.join(", ")))
+}
+
+/// What to know about inputs of a prediction that the law does not ask for, as the runs do not vary them.
+pub(crate) fn unheard(
+    law: &dyn Law,
+    points: &Observations,
+    inputs: &[(String, f64)],
+) -> Option<String> {
+    let asked = law.inputs();
+    let idle = inputs.iter().filter(|(name, _)| {
+        ["n", "d", "batch"].contains(&name.as_str())
+            && asked.iter().all(|input| input.name != *name)
+    });
+    let said = idle.filter_map(|(name, value)| match points.input(name).map(|known| known[0]) {
+        Some(known) if known == *value => None,
+        Some(known) => Some(format!("all runs have {name} = {}", tidy(known))),
+        None => Some(format!("the table does not say `{name}` of its runs")),
+    });
+    let said: Vec<String> = said.collect();
+    (!said.is_empty())
+        .then(|| format!("{}: what another one changes is not in the answer", said.join(", ")))
 }
 
 /// Tests independence, and finds the best mixture of the normalised sum, or of the plain one at a size and horizon.
@@ -238,6 +262,33 @@ fn rounded(flops: f64) -> f64 {
     let unit = 10_f64.powf(flops.log10().floor() - 1.);
     let text = format!("{:.0}e{}", flops / unit, unit.log10().round());
     text.parse().unwrap_or(flops)
+}
+
+/// Refuses what no law and no table of runs asks for.
+fn refuse_unknown(solved: &Solved, shares: &[String], inputs: &[(String, f64)]) -> Result<()> {
+    let given: Vec<f64> =
+        shares.iter().filter_map(|share| find(inputs, &format!("p_{share}"))).collect();
+    let sum: f64 = given.iter().sum();
+    if sum > 1. + ROUNDING
+        || given.len() == shares.len() && !shares.is_empty() && sum < 1. - ROUNDING
+    {
+        bail!("--predict: the shares sum to {sum}, not to 1");
+    }
+    let wanted: Vec<String> =
+        solved.part.law.inputs().into_iter().map(|input| input.name).collect();
+    let is_known = |name: &str| {
+        ["n", "d", "batch"].contains(&name)
+            || name
+                .strip_prefix("p_")
+                .is_some_and(|share| shares.iter().any(|known| known == share))
+            || wanted.iter().any(|known| known == name)
+    };
+    match inputs.iter().find(|(name, _)| !is_known(name)) {
+        Some((name, _)) => {
+            bail!("--predict: `{name}` is no input of the law; it asks for {}", wanted.join(", "))
+        }
+        None => Ok(()),
+    }
 }
 
 /// One prediction; shares of a multilingual law are named `p` or `p_FAMILY`.

@@ -15,10 +15,11 @@ use crate::audit::parse_clap;
 use crate::data::{self, Columns};
 use crate::derived::Asked;
 use crate::mixtures::SamplingArguments;
+use crate::number::positive_pairs;
 use crate::output::{DroppedRow, Estimate, FitOutput, OptimumFound, SweepFound};
 use crate::problem::{LawName, Problem, Reading};
 use crate::solved::{Draws, Solved, solve};
-use crate::{compared, derived, figures, number, render};
+use crate::{compared, derived, figures, render};
 
 /// Fit a law to a table of runs.
 #[derive(Args, Debug)]
@@ -29,7 +30,7 @@ pub(crate) struct FitArguments {
     /// The table: .csv, .tsv, .parquet, .jsonl, or what `import` reads
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// What is minimised; sums over points. huber has delta 1e-3
+    /// What is minimised; sums over points. huber has delta 1e-3 [default: huber; nls-log for lr-horizon]
     #[arg(long, value_enum)]
     objective: Option<ObjectiveName>,
     /// Names of columns where they are not found: n=params,d=tokens,loss=val_loss
@@ -52,7 +53,7 @@ pub(crate) struct FitArguments {
     #[arg(long, value_name = "NAME=NUMBER,…")]
     predict: Vec<String>,
     /// Show the frontier at this budget, FLOP; repeat for more
-    #[arg(long, value_name = "FLOP", value_parser = parse_clap)]
+    #[arg(long, value_name = "FLOP", value_parser = parse_clap, allow_negative_numbers = true)]
     budget: Vec<f64>,
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -129,7 +130,8 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
         offset: arguments.offset,
         parabola: ParabolaConfig { window, ..ParabolaConfig::default() },
     };
-    let mut problem = Problem::new(arguments.law, &table, &reading)?;
+    let in_file = data::in_file(&arguments.data);
+    let mut problem = Problem::new(arguments.law, &table, &reading).map_err(&in_file)?;
     problem.notes.splice(0..0, notes);
     let config = FitConfig { outliers, ..FitConfig::new(objective(arguments)) };
     let draws = Draws {
@@ -137,12 +139,14 @@ pub(crate) fn run(arguments: &FitArguments, words: &[OsString]) -> Result<String
         resampling: arguments.resample.into(),
         seed: arguments.seed,
     };
-    let solved = solve(&problem, &config, draws)?;
+    let predict =
+        arguments.predict.iter().map(|text| positive_pairs(text)).collect::<Result<Vec<_>>>();
+    let predict = predict.context("--predict")?;
+    let solved = solve(&problem, &config, draws).map_err(&in_file)?;
     let mut output = answer(&problem, &solved, arguments)?;
     output.warnings.extend(few_groups(&solved, draws));
-    let predict =
-        arguments.predict.iter().map(|text| number::pairs(text)).collect::<Result<Vec<_>>>();
-    let predict = predict.context("--predict")?;
+    output.warnings.extend(few_draws(&output));
+    output.warnings.extend(solved.iter().filter_map(Solved::far_off));
     let asked = Asked {
         predict: &predict,
         budgets: &arguments.budget,
@@ -178,6 +182,24 @@ fn few_groups(solved: &[Solved], draws: Draws) -> Option<String> {
     })
 }
 
+/// Below this many draws the percentiles of a 95 % interval are a matter of luck.
+const FEW_DRAWS: usize = 200;
+
+/// A warning where draws are too few for percentiles.
+fn few_draws(output: &FitOutput) -> Option<String> {
+    let is_few = output.interval_method != PROFILE && output.draws < FEW_DRAWS;
+    is_few.then(|| {
+        format!(
+            "{} bootstrap {}: the ends of 95 % intervals are a matter of luck below {FEW_DRAWS} of them",
+            output.draws,
+            if output.draws == 1 { "draw" } else { "draws" }
+        )
+    })
+}
+
+/// How intervals are made where nothing is drawn.
+const PROFILE: &str = "profile-likelihood";
+
 /// All but what is derived.
 fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Result<FitOutput> {
     let law = arguments.law.to_possible_value().map(|value| value.get_name().to_owned());
@@ -185,7 +207,7 @@ fn answer(problem: &Problem, solved: &[Solved], arguments: &FitArguments) -> Res
         law: law.unwrap_or_default(),
         objective: objective(arguments).name().to_owned(),
         interval_method: match (arguments.bootstrap, arguments.resample) {
-            (0, _) => "profile-likelihood",
+            (0, _) => PROFILE,
             (_, ResamplingName::Pairs) => "bootstrap-pairs",
             (_, ResamplingName::Residual) => "bootstrap-residual",
             (_, ResamplingName::Cluster) => "bootstrap-cluster",
@@ -262,6 +284,15 @@ fn swept(found: &sweep::Reading) -> SweepFound {
     }
 }
 
+/// A word as a POSIX shell wants it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 fn write_report(
     folder: &Path,
     problem: &Problem,
@@ -272,7 +303,7 @@ fn write_report(
     let figures_folder = folder.join("figures");
     std::fs::create_dir_all(&figures_folder)
         .with_context(|| format!("cannot create `{}`", figures_folder.display()))?;
-    let words = words.iter().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words = words.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
     let command: Vec<String> =
         ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(words).collect();
     let report = render::report(output, figures::all(problem, solved, output), &command);

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use forerun_runs::atomic::write_atomic;
 use forerun_runs::import::{Naming, observations, read, to_csv};
 use forerun_runs::results::write_results;
 
+use crate::data::readable_rows;
 use crate::number;
 use crate::render::wrap;
 
@@ -34,11 +35,15 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<String> {
     let mut text = String::new();
     let mut rows = vec![];
     for path in &arguments.paths {
-        let imported = read(path)?;
-        text += &wrap(
-            &format!("`{}`: {:?}, {} runs", path.display(), imported.format, imported.rows.len()),
-            "",
-        );
+        let mut imported = read(path)?;
+        if imported.rows.is_empty() {
+            bail!("`{}` holds no runs", path.display());
+        }
+        let n = runs(imported.rows.len());
+        text += &wrap(&format!("`{}`: {:?}, {n}", path.display(), imported.format), "");
+        for note in readable_rows(&mut imported.rows) {
+            text += &wrap(&note, "  ");
+        }
         rows.extend(imported.rows);
     }
     let naming = Naming {
@@ -46,20 +51,29 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<String> {
             .columns
             .as_deref()
             .map(number::names)
-            .transpose()?
+            .transpose()
+            .context("--columns")?
             .unwrap_or_default()
             .into_iter()
             .collect(),
         constants: arguments
             .set
             .as_deref()
-            .map(number::pairs)
-            .transpose()?
+            .map(number::positive_pairs)
+            .transpose()
+            .context("--set")?
             .unwrap_or_default()
             .into_iter()
             .collect(),
     };
     let observed = observations(&rows, &naming)?;
+    if !["n", "d", "lr", "loss"].iter().any(|name| observed.columns.iter().any(|c| c == name)) {
+        bail!(
+            "no column is known to hold parameters, tokens, learning rate or loss: name them with --columns \
+             n=COLUMN,d=COLUMN,loss=COLUMN; {}",
+            observed.notes.last().map_or("", String::as_str)
+        );
+    }
     for note in &observed.notes {
         text += &wrap(note, "  ");
     }
@@ -69,6 +83,10 @@ pub(crate) fn run(arguments: &ImportArguments) -> Result<String> {
         false => write_atomic(out, to_csv(&observed.rows, &observed.columns).as_bytes())
             .with_context(|| format!("cannot write `{}`", out.display()))?,
     }
-    text += &wrap(&format!("wrote {} runs to `{}`", observed.rows.len(), out.display()), "");
+    text += &wrap(&format!("wrote {} to `{}`", runs(observed.rows.len()), out.display()), "");
     Ok(text)
+}
+
+fn runs(n: usize) -> String {
+    if n == 1 { "1 run".into() } else { format!("{n} runs") }
 }

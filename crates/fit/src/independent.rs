@@ -25,6 +25,12 @@ fn with_own_share(points: &Observations) -> Observations {
 /// Tests every family, corrects for their number, and says in words what was found.
 pub(crate) fn test_independence(problem: &Problem, solved: &[Solved], output: &mut FitOutput) {
     let mut found = vec![];
+    if problem.shares.len() == 2 {
+        output.warnings.push(
+            "with two shares one follows from the other: whether a loss depends on its own alone cannot be tested".into(),
+        );
+        return;
+    }
     for one in solved {
         let others: Vec<String> = problem
             .shares

@@ -27,6 +27,31 @@ pub fn pairs(text: &str) -> Result<Vec<(String, f64)>> {
     names(text)?.into_iter().map(|(name, value)| Ok((name, parse(&value)?))).collect()
 }
 
+/// As [`parse`], of a number above 0.
+///
+/// # Errors
+/// As [`parse`], and for a number that is not positive.
+pub fn positive(text: &str) -> Result<f64> {
+    match parse(text)? {
+        value if value > 0. => Ok(value),
+        _ => bail!("must be positive, got {}", text.trim()),
+    }
+}
+
+/// As [`pairs`], of numbers above 0 (shares, named `p` or `p_…`, may be 0).
+///
+/// # Errors
+/// As [`pairs`], and names the number that is not positive.
+pub fn positive_pairs(text: &str) -> Result<Vec<(String, f64)>> {
+    let found = pairs(text)?;
+    let is_share = |name: &str| name == "p" || name.starts_with("p_");
+    let is_bad = |(name, value): &&(String, f64)| !(*value > 0. || *value == 0. && is_share(name));
+    match found.iter().find(is_bad) {
+        Some((name, value)) => bail!("`{name}` must be positive, got {value}"),
+        None => Ok(found),
+    }
+}
+
 /// Parses `n=params,loss=val_loss`.
 ///
 /// # Errors

@@ -32,6 +32,18 @@ pub(crate) enum LawName {
     Mixing,
 }
 
+impl LawName {
+    /// What it reads under names of our own, where a table has it.
+    fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Chinchilla | Self::ChinchillaTied => &["n", "d", "loss", "weight"],
+            Self::DataConstrained => &["n", "d", "u", "loss", "weight"],
+            Self::LrHorizon => &["n", "d", "batch", "lr", "loss", "weight"],
+            Self::Multilingual | Self::Mixing => &["n", "d", "family", "loss", "weight"],
+        }
+    }
+}
+
 /// One fit: a law with its data.
 pub(crate) struct Part {
     /// The family or domain; empty where there is one part.
@@ -100,6 +112,7 @@ impl Problem {
             warnings: vec![],
             doubt: None,
         };
+        problem.notes.extend(reading.columns.taken(table, law.columns())?);
         match law {
             LawName::Chinchilla | LawName::ChinchillaTied => {
                 let observations = points(table, reading, &["n", "d"])?;
@@ -200,6 +213,7 @@ impl Problem {
         let pairs: Vec<(&str, &str)> =
             inputs.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
         let observations = weighed(table.observations(loss, &pairs)?, table, reading)?;
+        check_varies(&observations, table, loss)?;
         let cells = groups::of_scale(&observations);
         let observations = groups::with(observations, table, reading, &["n", "d"])?;
         let (law, family): (Box<dyn Law>, Option<Family>) = if self.law == LawName::Mixing {
@@ -218,7 +232,7 @@ impl Problem {
 }
 
 /// Shares of a row may be rounded, no more.
-const ROUNDING: f64 = 0.01;
+pub(crate) const ROUNDING: f64 = 0.01;
 
 fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
     let columns: Vec<Vec<f64>> =
@@ -233,12 +247,26 @@ fn check_sums(table: &Table, shares: &[(String, String)]) -> Result<()> {
     Ok(())
 }
 
+/// Fewer rows than these are refused for that.
+const FEWEST: usize = 6;
+
+/// Losses that are all the same fit any law, and tell nothing.
+fn check_varies(points: &Observations, table: &Table, column: &str) -> Result<()> {
+    let losses = points.target();
+    if losses.len() >= FEWEST && losses.iter().all(|loss| *loss == losses[0]) {
+        let reason = format!("is {} in every row: there is nothing to fit", losses[0]);
+        bail!(fault(table, None, column, reason));
+    }
+    Ok(())
+}
+
 fn points(table: &Table, reading: &Reading, inputs: &[&str]) -> Result<Observations> {
     let columns = reading.columns.require_all(table, &[inputs, &["loss"]].concat())?;
     let pairs: Vec<(&str, &str)> =
         inputs.iter().copied().zip(columns.iter().map(String::as_str)).collect();
-    let observations =
-        weighed(table.observations(&columns[inputs.len()], &pairs)?, table, reading)?;
+    let loss = &columns[inputs.len()];
+    let observations = weighed(table.observations(loss, &pairs)?, table, reading)?;
+    check_varies(&observations, table, loss)?;
     groups::with(observations, table, reading, &["n"])
 }
 

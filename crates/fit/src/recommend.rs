@@ -6,7 +6,7 @@ mod size;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use forerun_runs::recommendation::{Recommendation, RecommendedInterval, write_recommendations};
 use forerun_scaling::next_run::{Gain, RunOption};
@@ -16,7 +16,7 @@ use forerun_scaling::{FitConfig, Objective};
 use crate::audit::parse_clap;
 use crate::data::{self, Columns};
 use crate::mixtures::SamplingArguments;
-use crate::number::{pairs, short};
+use crate::number::{positive_pairs, short};
 use crate::output::Estimate;
 use crate::problem::{LawName, Problem, Reading};
 use crate::render::wrap;
@@ -46,7 +46,7 @@ pub(crate) struct RecommendArguments {
     #[arg(long, value_name = "NAME=NUMBER,…", default_value = "")]
     target: String,
     /// What the next run may cost, FLOP [default: as much as the dearest run of the table]
-    #[arg(long, value_name = "FLOP", value_parser = parse_clap)]
+    #[arg(long, value_name = "FLOP", value_parser = parse_clap, allow_negative_numbers = true)]
     budget: Option<f64>,
     /// Names of columns where they are not found
     #[arg(long, value_name = "NAME=COLUMN,…")]
@@ -67,6 +67,9 @@ pub(crate) struct RecommendArguments {
     json: Option<PathBuf>,
 }
 
+/// What a target may say.
+const TARGETS: [&str; 4] = ["n", "d", "batch", "flops"];
+
 /// Recommendations, and what a reader should know besides.
 struct Advice {
     recommendations: Vec<Recommendation>,
@@ -78,7 +81,10 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
     let columns = Columns::parse(arguments.columns.as_deref())?;
     let (table, notes) = data::load(&arguments.data, &columns, arguments.unit.as_deref())?;
     let (table, outliers) = data::filter(table, &arguments.filter)?;
-    let target = pairs(&arguments.target).context("--target")?;
+    let target = positive_pairs(&arguments.target).context("--target")?;
+    if let Some((name, _)) = target.iter().find(|(name, _)| !TARGETS.contains(&name.as_str())) {
+        bail!("--target: `{name}` is none of {}", TARGETS.join(", "));
+    }
     let what = match arguments.what {
         Some(what) => what,
         None if find(&target, "flops").is_some() => What::Size,
@@ -93,11 +99,12 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
     };
     let reading =
         Reading { columns, offset: arguments.offset, parabola: ParabolaConfig::default() };
-    let mut problem = Problem::new(law, &table, &reading)?;
+    let in_file = data::in_file(&arguments.data);
+    let mut problem = Problem::new(law, &table, &reading).map_err(&in_file)?;
     problem.notes.splice(0..0, notes);
     let config = FitConfig { outliers, ..FitConfig::new(objective) };
     let draws = Draws { n: 0, resampling: Default::default(), seed: 0 };
-    let solved = solve(&problem, &config, draws)?;
+    let solved = solve(&problem, &config, draws).map_err(&in_file)?;
     let advice = match what {
         What::Lr => lr::advise(&problem, &solved[0], &target, arguments)?,
         What::Size => size::advise(&solved[0], &target, arguments)?,
@@ -120,10 +127,11 @@ pub(crate) fn run(arguments: &RecommendArguments) -> Result<String> {
     for line in problem.notes.iter().chain(&advice.lines) {
         text += &wrap(line, "");
     }
-    let said = |text: &&String| advice.recommendations.iter().any(|one| one.caveats.contains(text));
-    let of_fits = solved.iter().flat_map(|one| &one.fit.warnings);
-    for warning in problem.warnings.iter().chain(of_fits).filter(|text| !said(text)) {
-        text += &wrap(warning, "warning: ");
+    let said = |text: &String| advice.recommendations.iter().any(|one| one.caveats.contains(text));
+    let of_fits =
+        solved.iter().flat_map(|one| one.fit.warnings.iter().cloned().chain(one.far_off()));
+    for warning in problem.warnings.iter().cloned().chain(of_fits).filter(|text| !said(text)) {
+        text += &wrap(&warning, "warning: ");
     }
     Ok(text)
 }

@@ -79,10 +79,10 @@ pub fn read(path: &Path) -> Result<Imported> {
     match name.rsplit('.').next() {
         Some("jsonl" | "ndjson") => lines(path, &text),
         Some("json") => whole_json(path, &text),
-        Some("csv" | "tsv") => comma_separated(path, &text),
+        Some("csv" | "tsv" | "txt") => comma_separated(path, &text),
         _ => Err(damaged(
             path,
-            "expected .csv, .tsv, .jsonl, .json, .parquet, an event file, or a folder of event files or trainer states",
+            "expected .csv, .tsv, .txt, .jsonl, .json, .parquet, an event file, or a folder of event files or trainer states",
         )),
     }
 }

@@ -141,6 +141,10 @@ pub struct Audit {
     pub penalty: Option<f64>,
     /// Its 95 % interval: the smallest and largest over the interval of the best learning rate.
     pub penalty_interval: Option<Interval>,
+    /// Why the intervals may hold the truth less often than they say, or why there is none: for the caller to fill in,
+    /// who knows what the best learning rate rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// Compares `used` with the best learning rate. `curvature` is that of the loss in `ln lr`, nats per square
@@ -163,7 +167,7 @@ pub fn audit(best: BestLr, used: f64, curvature: Option<f64>) -> Result<Audit> {
         let smallest = if ratio.contains(1.) { 0. } else { low.min(high) };
         Interval { low: smallest, high: low.max(high) }
     });
-    Ok(Audit { best, used, ratio, ratio_interval, penalty, penalty_interval })
+    Ok(Audit { best, used, ratio, ratio_interval, penalty, penalty_interval, problem: None })
 }
 
 /// The loss above the best that is to be expected when a learning rate is chosen as `ratio` times an estimate of the

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, ensure};
 use crate::law::LrHorizon;
 use crate::observations::Observations;
-use crate::parabola::{self, Optimum, ParabolaConfig, parabola};
+use crate::parabola::{self, Optimum, ParabolaConfig, Reason, parabola};
 use crate::units::CountUnit;
 use reach::{Reach, Shape};
 
@@ -172,7 +172,7 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
     let found: Vec<&SweepCell> =
         cells.iter().filter(|cell| cell.optimum.vertex().is_some()).collect();
     if found.is_empty() {
-        let reason = format!("none of {} cells encloses an optimum", cells.len());
+        let reason = format!("none of {} cells encloses an optimum: {}", cells.len(), whys(cells));
         return Err(Error::not_identified("the best learning rate", reason));
     }
     let of = |value: &dyn Fn(&SweepCell) -> Option<f64>| -> Option<Vec<f64>> {
@@ -193,6 +193,33 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
     Ok(observations)
 }
 
+/// Why cells show no optimum, and what would help, counted.
+fn whys(cells: &[SweepCell]) -> String {
+    let count = |is: &dyn Fn(&Reason) -> bool| {
+        let of =
+            |cell: &&SweepCell| matches!(&cell.optimum, Optimum::NotIdentified(why, _) if is(why));
+        cells.iter().filter(of).count()
+    };
+    let kinds = [
+        (
+            count(&|why| matches!(why, Reason::AtEdge { below: true, .. })),
+            "the loss still falls towards lower learning rates: try lower ones",
+        ),
+        (
+            count(&|why| matches!(why, Reason::AtEdge { below: false, .. })),
+            "the loss still falls towards higher learning rates: try higher ones",
+        ),
+        (
+            count(&|why| matches!(why, Reason::TooFewPoints { .. })),
+            "fewer than 3 learning rates have a loss",
+        ),
+        (count(&|why| matches!(why, Reason::NotConvex { .. })), "the losses form no valley"),
+        (count(&|why| matches!(why, Reason::PoorFit { .. })), "a parabola explains too little"),
+    ];
+    let said = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("in {n} {what}"));
+    said.collect::<Vec<_>>().join(", ")
+}
+
 /// The horizon law with an exponent for each of size, horizon and batch that takes more than one value, and `N`, `D` in
 /// `unit`.
 ///
@@ -200,7 +227,7 @@ pub fn optima(cells: &[SweepCell]) -> Result<Observations> {
 /// [`Error::NotIdentified`] where all optima are of one horizon.
 pub fn horizon_law(optima: &Observations, unit: CountUnit) -> Result<LrHorizon> {
     if !varies(optima, "d") {
-        let reason = "every cell that shows an optimum has the same horizon";
+        let reason = "every cell that shows an optimum has the same horizon: add runs of others";
         return Err(Error::not_identified("the exponent of the horizon", reason));
     }
     let law = match varies(optima, "n") {

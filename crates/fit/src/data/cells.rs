@@ -38,7 +38,35 @@ pub(super) fn readable(
     Ok((with_columns(table, &scaled)?, notes))
 }
 
-/// A column of numbers of which at least one is written with a suffix or with commas in groups of three; `None` for any
+/// As [`readable`], of rows.
+pub(crate) fn readable_rows(rows: &mut [Row]) -> Vec<String> {
+    let mut names: Vec<String> = rows.iter().flat_map(Row::keys).cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut notes = vec![];
+    for name in names {
+        let cell = |row: &Row| match row.get(&name) {
+            None | Some(Value::Null) => String::new(),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        let cells: Vec<String> = rows.iter().map(cell).collect();
+        let texts: Vec<&str> = cells.iter().map(String::as_str).collect();
+        let Some(new) = spelt_out(&texts) else { continue };
+        let mut changed = cells.iter().zip(&new).filter(|(old, new)| old.trim() != *new);
+        if let Some((old, new)) = changed.next() {
+            notes.push(format!("column `{name}`: `{old}` is read as {new}"));
+        }
+        for (row, (old, new)) in rows.iter_mut().zip(cells.iter().zip(&new)) {
+            if old.trim() != new {
+                row.insert(name.clone(), new.parse::<f64>().map_or(Value::Null, Value::from));
+            }
+        }
+    }
+    notes
+}
+
+/// A column of numbers of which at least one is written with a suffix or in groups of three digits; `None` for any
 /// other column. A column of numbers may have a few cells that are none: they stay, to be refused by name where numbers are
 /// needed.
 fn spelt_out(cells: &[&str]) -> Option<Vec<String>> {
@@ -48,7 +76,7 @@ fn spelt_out(cells: &[&str]) -> Option<Vec<String>> {
         if cell.is_empty() || cell.parse::<f64>().is_ok() {
             return cell.to_owned();
         }
-        let plain = if is_grouped(cell) { cell.replace(',', "") } else { cell.to_owned() };
+        let plain = ungrouped(cell).unwrap_or_else(|| cell.to_owned());
         let value = number::parse(&plain).ok();
         *(if value.is_some() { &mut n_changed } else { &mut n_text }) += 1;
         value.map_or_else(|| cell.to_owned(), |value| value.to_string())
@@ -61,14 +89,18 @@ fn spelt_out(cells: &[&str]) -> Option<Vec<String>> {
 /// A column is one of numbers if at most one cell in so many is none.
 const MOSTLY: usize = 4;
 
-/// Whether commas stand where thousands end: `1,234,567.8`.
-fn is_grouped(cell: &str) -> bool {
+/// What separates thousands besides commas: as people and programs write it. (Points do not: `1.234` may be a loss.)
+const GROUPS: [char; 6] = [',', ' ', '_', '\'', '\u{a0}', '\u{202f}'];
+
+/// `1,234,567.8` and `1 234 567.8` without what separates thousands; `None` for what is not written so.
+fn ungrouped(cell: &str) -> Option<String> {
     let whole = cell.split('.').next().unwrap_or_default();
-    let mut groups = whole.split(',');
+    let separator = whole.chars().find(|c| GROUPS.contains(c))?;
+    let mut groups = whole.split(separator);
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let first = groups.next().is_some_and(|group| digits(group) && group.len() <= 3);
-    let mut rest = groups.peekable();
-    first && rest.peek().is_some() && rest.all(|group| digits(group) && group.len() == 3)
+    let is_grouped = first && groups.all(|group| digits(group) && group.len() == 3);
+    is_grouped.then(|| cell.replace(separator, ""))
 }
 
 fn with_columns(table: Table, changed: &[(String, Vec<String>)]) -> Result<Table> {

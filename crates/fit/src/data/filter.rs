@@ -16,15 +16,21 @@ pub(crate) fn filter(table: Table, filters: &[String]) -> Result<(Table, Outlier
                 .parse()
                 .with_context(|| format!("--filter \"{filter}\": `{count}` is no count"))?;
             rule = OutlierRule::DropHighest(count);
-        } else if let Some(rest) = filter.trim().strip_prefix("residual>") {
+        } else if let Some(rest) = residual_limit(filter) {
+            let limit = number::positive(rest);
             rule = OutlierRule::ResidualBeyond(
-                number::parse(rest).with_context(|| format!("--filter \"{filter}\""))?,
+                limit.with_context(|| format!("--filter \"{filter}\""))?,
             );
         } else {
             table = keep(&table, filter)?;
         }
     }
     Ok((table, rule))
+}
+
+/// What follows `residual >`, with or without spaces.
+fn residual_limit(filter: &str) -> Option<&str> {
+    filter.trim().strip_prefix("residual")?.trim_start().strip_prefix('>')
 }
 
 /// Rows for which every condition of `a OP b and c OP d` holds.

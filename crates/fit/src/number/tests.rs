@@ -19,6 +19,18 @@ fn pairs_are_names_and_numbers() {
 }
 
 #[test]
+fn counts_are_positive() {
+    assert_eq!(positive("7B").unwrap(), 7e9);
+    assert_eq!(positive("-1").unwrap_err().to_string(), "must be positive, got -1");
+    assert!(positive("0").is_err() && positive("many").is_err());
+    let bad = |text: &str| positive_pairs(text).unwrap_err().to_string();
+    assert_eq!(bad("n=7B,d=-1"), "`d` must be positive, got -1");
+    assert_eq!(bad("n=0"), "`n` must be positive, got 0");
+    assert_eq!(bad("p=-0.1"), "`p` must be positive, got -0.1");
+    assert_eq!(positive_pairs("p_a=0,n=1").unwrap().len(), 2);
+}
+
+#[test]
 fn short_numbers_keep_five_digits() {
     let check = |value: f64, expected: &str| assert_eq!(short(value), expected);
     check(0., "0");

@@ -1,10 +1,16 @@
 //! What looks wrong about a table before anything is fitted to it.
 
+use std::collections::BTreeMap;
+
 use forerun_scaling::{Law, Observations};
 
 /// Warnings about the points of a law.
 pub(super) fn about(law: &dyn Law, points: &Observations) -> Vec<String> {
-    few_values(law, points).into_iter().chain(small_counts(points)).collect()
+    few_values(law, points)
+        .into_iter()
+        .chain(small_counts(points))
+        .chain(repeated(law, points))
+        .collect()
 }
 
 /// Values of an input that an exponent needs.
@@ -28,6 +34,28 @@ fn few_values(law: &dyn Law, points: &Observations) -> Option<String> {
     });
     let few: Vec<String> = few.filter(|_| has_floor).collect();
     (!few.is_empty()).then(|| few.join("; "))
+}
+
+/// Says so if rows have the inputs and the target of another row, to all digits.
+fn repeated(law: &dyn Law, points: &Observations) -> Option<String> {
+    let names = law.inputs().into_iter().map(|input| input.name);
+    let inputs: Vec<&[f64]> = names.filter_map(|name| points.input(&name)).collect();
+    let mut first: BTreeMap<Vec<u64>, usize> = BTreeMap::new();
+    let mut copies = vec![];
+    for (i, (target, &row)) in points.target().iter().zip(points.rows()).enumerate() {
+        let bits = inputs.iter().map(|values| values[i].to_bits());
+        let known = *first.entry(bits.chain([target.to_bits()]).collect()).or_insert(row);
+        if known != row {
+            copies.push((row, known));
+        }
+    }
+    let &(row, known) = copies.first()?;
+    let n = copies.len();
+    let rows = if n == 1 { "row is" } else { "rows are" };
+    Some(format!(
+        "{n} {rows} another one again to all digits (row {row} is row {known}): each counts as a measurement of its own, \
+         and intervals are too narrow if it is none"
+    ))
 }
 
 /// Counts below these are not those of a language model.

@@ -8,6 +8,7 @@ use forerun_scaling::sweep::{self, SweepCell};
 use forerun_scaling::units::{Params, Tokens};
 
 use super::{Advice, RecommendArguments, find, next, recommendation, require};
+use crate::derived::{far_away, unheard};
 use crate::number::short;
 use crate::output::Estimate;
 use crate::problem::Problem;
@@ -48,10 +49,9 @@ pub(super) fn advise(
     advice.recommendations[0].caveats.extend(problem.doubt.clone());
     let horizons = points.input("d").unwrap_or_default();
     let longest = horizons.iter().copied().fold(0., f64::max);
-    if d > 10. * longest {
-        let text = format!("The horizon is {:.0} times the longest of the sweep.", d / longest);
-        advice.recommendations[0].caveats.push(text);
-    }
+    let caveats = &mut advice.recommendations[0].caveats;
+    caveats.extend(unheard(law, points, target));
+    caveats.extend(far_away(points, target));
     let curvature = sweep::curvature(problem.cells());
     if let (Some(curvature), Some(se)) = (curvature, best.se_ln) {
         regrets(problem.cells(), curvature, se, best.lr, (n, d), &mut advice.lines);
@@ -59,7 +59,7 @@ pub(super) fn advise(
     next_cell(
         solved,
         arguments,
-        (n, batch, longest),
+        (batch, longest),
         target_quantity(law, n, d, batch)?,
         &mut advice.lines,
     )?;
@@ -138,12 +138,12 @@ const RUNS_PER_CELL: f64 = 5.;
 fn next_cell(
     solved: &Solved,
     arguments: &RecommendArguments,
-    (n, batch, longest): (f64, Option<f64>, f64),
+    (batch, longest): (Option<f64>, f64),
     quantity: Quantity,
     lines: &mut Vec<String>,
 ) -> Result<()> {
     let points = &solved.part.observations;
-    let sizes = points.input("n").map_or_else(|| vec![n], <[f64]>::to_vec);
+    let sizes = points.input("n").map_or_else(|| vec![f64::NAN], <[f64]>::to_vec);
     let size = |n: f64| if n.is_nan() { 1. } else { n };
     let dearest =
         sizes.iter().copied().fold(0., |a, n| f64::max(a, size(n))) * 6. * longest * RUNS_PER_CELL;

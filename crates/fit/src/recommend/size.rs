@@ -8,6 +8,7 @@ use forerun_scaling::next_run;
 use forerun_scaling::units::Flops;
 
 use super::{Advice, RecommendArguments, next, recommendation, require};
+use crate::derived::far_away;
 use crate::number::short;
 use crate::solved::Solved;
 
@@ -35,6 +36,10 @@ pub(super) fn advise(
         ],
         lines: vec![],
     };
+    let place = [("n".to_owned(), best.n.0), ("d".to_owned(), best.d.0)];
+    if let Some(far) = far_away(&solved.part.observations, &place) {
+        advice.recommendations.iter_mut().for_each(|one| one.caveats.push(far.clone()));
+    }
     if let Some([low, high]) = n.bounded() {
         let loss = |n: f64| predict(law, &solved.fit.theta, &[("n", n), ("d", flops.0 / 6. / n)]);
         // A normal error of N in logarithms: the ends of its interval lie 1.96 standard errors out.
@@ -60,7 +65,17 @@ pub(super) fn advise(
         let [n, d] = [0, 1].map(|i| option.inputs[i].1);
         (thin..=fat).contains(&(d / n))
     });
-    let gains = next_run::rank(law, &solved.fit, points, &quantity, &options, budget)?;
-    advice.lines.push(next(&gains, &options, "n"));
+    options.retain(|option| option.cost <= budget);
+    advice.lines.push(if options.is_empty() {
+        format!(
+            "no run of a size and horizon like those of the table costs {} FLOP or less",
+            short(budget)
+        )
+    } else {
+        match next_run::rank(law, &solved.fit, points, &quantity, &options, budget) {
+            Ok(gains) => next(&gains, &options, "n"),
+            Err(error) => error.to_string(),
+        }
+    });
     Ok(advice)
 }

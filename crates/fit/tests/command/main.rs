@@ -4,6 +4,7 @@
 
 mod browser;
 mod laws;
+mod odd;
 mod pipe;
 mod support;
 mod sweeps;

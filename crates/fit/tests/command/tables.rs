@@ -23,7 +23,7 @@ fn refusals_name_file_row_and_column() {
     );
     check(
         "n,d,loss\n1e8,2e9,3\n",
-        "`chinchilla` has 5 free parameters and needs more points than that, got 1",
+        "`runs.csv`: `chinchilla` has 5 free parameters and needs more points than that, got 1",
     );
     let missing = refusal("n,loss\n1e8,3\n", &LAW);
     assert!(
@@ -48,7 +48,10 @@ fn what_is_no_table_is_called_so() {
     check("n,d,loss\n1,2\n", "`runs.csv`, row 1, column `loss`: the row has 2 cells, the header 3");
     check("n,d,loss\n1e8,many,3\n", "`runs.csv`, row 1, column `d`: `many` is no number");
     let four = "n,d,loss\n1e8,2e9,3\n2e8,2e9,2.9\n4e8,2e9,2.8\n8e8,8e9,2.7\n";
-    check(four, "`chinchilla` has 5 free parameters and needs more points than that, got 4");
+    check(
+        four,
+        "`runs.csv`: `chinchilla` has 5 free parameters and needs more points than that, got 4",
+    );
     let latin = fit_text("runs.csv", b"n,d,loss\n1,2,\xe9\n", &LAW).unwrap_err();
     let expected = "cannot read `runs.csv`: its text is not UTF-8; save it as such: ";
     assert!(latin.starts_with(expected), "{latin}");

@@ -47,6 +47,9 @@ pub(super) fn value(cell: &str) -> Value {
 /// # Errors
 /// [`Error::Record`] with the line whose number of cells differs from the header's.
 pub fn with_commas<'a>(path: &Path, text: &'a str) -> Result<Cow<'a, str>> {
+    if let Some(text) = old_lines(text) {
+        return Ok(Cow::Owned(with_commas(path, &text)?.into_owned()));
+    }
     if separator(text) == ',' {
         return Ok(Cow::Borrowed(text));
     }
@@ -55,6 +58,11 @@ pub fn with_commas<'a>(path: &Path, text: &'a str) -> Result<Cow<'a, str>> {
         cells.iter().map(|cell| quote(cell)).collect::<Vec<_>>().join(",") + "\n"
     };
     Ok(Cow::Owned(std::iter::once(&names).chain(&cells).map(line).collect()))
+}
+
+/// A text whose lines end as those of old Macintosh files do, with ends that others have.
+fn old_lines(text: &str) -> Option<String> {
+    (text.contains('\r') && !text.contains('\n')).then(|| text.replace('\r', "\n"))
 }
 
 /// Of comma, semicolon and tab the one that the header has most of, quoted ones not counted.
@@ -82,6 +90,9 @@ fn with_point(cell: String) -> String {
 
 /// Splits `text`; every record has as many cells as the header.
 pub(super) fn parse(path: &Path, text: &str) -> Result<Table> {
+    if let Some(text) = old_lines(text) {
+        return parse(path, &text);
+    }
     let separator = separator(text);
     let mut records = vec![];
     let (mut record, mut cell, mut quoted) = (vec![], String::new(), false);

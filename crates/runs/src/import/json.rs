@@ -15,11 +15,18 @@ pub(super) fn lines(path: &Path, text: &str) -> Result<Vec<Row>> {
         // Python writes NaN and Infinity, which JSON has no words for.
         let value = serde_json::from_str(line)
             .or_else(|error| serde_json::from_str(&without_nan(line)).map_err(|_| error))
-            .map_err(|error| bad(error.to_string()))?;
+            .map_err(|error| bad(in_line(&error)))?;
         let Value::Object(object) = value else { return Err(bad("expected an object".into())) };
         rows.push(flat(&object));
     }
     Ok(rows)
+}
+
+/// What is wrong in a line that is one text of JSON; its number is said elsewhere.
+fn in_line(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let reason = text.split(" at line ").next().unwrap_or(&text);
+    format!("{reason} at column {}", error.column())
 }
 
 /// An array of objects.

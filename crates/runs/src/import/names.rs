@@ -140,7 +140,8 @@ pub struct Naming {
 /// The observations table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// One row a run: `name`, then those of [`ROLES`] that are known.
+    /// One row a run: `name`, then those of [`ROLES`] that are known, then what mixtures need: shares `p_NAME`, their
+    /// `loss_NAME` and `family`, and `u` and `weight`.
     pub rows: Vec<Row>,
     /// Its columns, in the order to write them.
     pub columns: Vec<String>,
@@ -186,14 +187,37 @@ pub fn observations(rows: &[Row], naming: &Naming) -> Result<Observed> {
         }
     }
     derive(&mut out, &mut notes);
+    let kept = of_mixtures(rows);
+    for name in &kept {
+        copy(rows, &mut out, name, name);
+    }
+    if !kept.is_empty() {
+        notes.push(format!("kept: {}", kept.join(", ")));
+    }
     let has = |name: &&str| out.iter().any(|row| row.contains_key(*name));
     for name in ["n", "d", "loss"].into_iter().filter(|name| !has(name)) {
         let meaning = ROLES.iter().find(|role| role.name == name).map_or("", |role| role.meaning);
         notes.push(format!("{name} is missing ({meaning}): name its column, or give its value"));
     }
+    if ["n", "d", "loss"].iter().any(|name| !has(name)) {
+        notes.push(format!("the columns are {}", columns(rows)));
+    }
     let order = ["name", "n", "d", "flops", "batch", "steps", "seq_len", "lr", "loss"];
-    let columns = order.into_iter().filter(has).map(str::to_owned).collect();
+    let columns = order.into_iter().filter(has).map(str::to_owned).chain(kept).collect();
     Ok(Observed { rows: out, columns, notes })
+}
+
+/// Columns that laws of mixtures and of repeated data read, and that are called the same everywhere.
+fn of_mixtures(rows: &[Row]) -> Vec<String> {
+    let mut names: Vec<&String> = rows.iter().flat_map(Row::keys).collect();
+    names.sort_unstable();
+    names.dedup();
+    let is_share = |name: &str| name.starts_with("p_") && names.iter().any(|known| *known == name);
+    let is_kept = |name: &str| match name.strip_prefix("loss_") {
+        Some(share) => is_share(&format!("p_{share}")),
+        None => is_share(name) || ["family", "u", "weight"].contains(&name),
+    };
+    names.iter().filter(|name| is_kept(name)).map(|name| (*name).clone()).collect()
 }
 
 /// A row with the run's name alone.
@@ -210,7 +234,10 @@ fn plain(name: &str) -> String {
 
 /// The source's column for a role: the first alias that some row has a number for.
 fn find(rows: &[Row], role: &Role) -> Option<String> {
-    let is_number = |value: &Value| as_number(value).is_some();
+    // A trainer that does not count its tokens says 0 of them.
+    let is_number = |value: &Value| {
+        as_number(value).is_some_and(|value| role.name == "loss" || value > 0. || value.is_nan())
+    };
     role.aliases.iter().find_map(|alias| {
         rows.iter().find_map(|row| {
             let hit = row.iter().find(|(name, value)| plain(name) == *alias && is_number(value));
