@@ -3,6 +3,8 @@
 //! One module a peer. Its rival programs and their pinned packages lie in `xtask/peers/NAME/`, and the virtual
 //! environment that runs them below `target/peers-venv/NAME/`.
 
+mod checkpoint;
+mod comparison;
 mod environment;
 mod generate;
 mod lora;
@@ -31,6 +33,8 @@ pub(crate) enum Peer {
     Generate(generate::Options),
     /// Low-rank adapters that we wrote, read by PEFT, and the other way round
     Lora(lora::Options),
+    /// Checkpoints that we saved, opened by Hugging Face transformers, and the other way round
+    Checkpoint(checkpoint::Options),
     /// The event files that runs write, read back with TensorBoard itself
     Tensorboard(tensorboard::Options),
 }
@@ -42,6 +46,7 @@ pub(crate) fn run(workspace: &Workspace, peer: Option<Peer>) -> Result<ExitCode>
         Some(Peer::Scaling(options)) => scaling::compare(workspace, &options),
         Some(Peer::Generate(options)) => generate::compare(workspace, &options),
         Some(Peer::Lora(options)) => lora::compare(workspace, &options),
+        Some(Peer::Checkpoint(options)) => checkpoint::compare(workspace, &options),
         Some(Peer::Tensorboard(options)) => tensorboard::compare(workspace, &options),
         None => {
             list();

@@ -29,6 +29,8 @@ pub(crate) enum Program {
     GenerateSpeed,
     /// Our side of `peers lora`.
     LoraAdapters,
+    /// Our side of `peers checkpoint`.
+    Checkpoints,
     /// Our side of `peers tensorboard`.
     TensorboardEvents,
     /// Our side of `peers scaling`; needs no libtorch.
@@ -38,13 +40,14 @@ pub(crate) enum Program {
 impl Program {
     /// All of them.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Experiments,
         Self::Scaling,
         Self::Golden,
         Self::TrainStep,
         Self::GenerateSpeed,
         Self::LoraAdapters,
+        Self::Checkpoints,
         Self::TensorboardEvents,
         Self::FitSpeed,
     ];
@@ -57,6 +60,7 @@ impl Program {
             Self::TrainStep => "train_step",
             Self::GenerateSpeed => "generate_speed",
             Self::LoraAdapters => "lora_adapters",
+            Self::Checkpoints => "checkpoints",
             Self::TensorboardEvents => "tensorboard_events",
             Self::FitSpeed => "fit_speed",
         }

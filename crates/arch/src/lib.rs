@@ -118,7 +118,7 @@ pub use phi3_small::{Phi3SmallAttention, gegelu};
 pub use plan::attend;
 pub use quantize::{
     Gptq, Hessian, Method, PackedLinear, PackedTensor, QuantizeConfig, Quantized, gptq,
-    packed_metadata, packed_tensors, quantize_folder, round_to_nearest,
+    packed_metadata, packed_tensors, quantize_folder, quantize_folder_watched, round_to_nearest,
 };
 pub use resolution::{
     Resolution, attention_resolution, design_curve, expected_scores, resolution_of,

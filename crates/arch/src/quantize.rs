@@ -19,7 +19,7 @@ use forerun_tensors::{Result, ensure};
 use tch::{Kind, Tensor};
 
 pub use files::{PackedTensor, packed_metadata, packed_tensors};
-pub use folder::{Method, QuantizeConfig, Quantized, quantize_folder};
+pub use folder::{Method, QuantizeConfig, Quantized, quantize_folder, quantize_folder_watched};
 pub use gptq::{Gptq, gptq};
 use grid::Grid;
 pub use hessian::Hessian;

@@ -38,7 +38,12 @@ fn write(path: &Path, folder: &Path) -> Result<()> {
     let tokens = tokens.f_remainder(vocab)?.f_view([2, 12])?;
     let _no_grad = tch::no_grad_guard();
     let base = model.logits(&tokens)?;
-    let targets = Targets::Named(["q_proj", "v_proj", "down_proj"].map(str::to_owned).into());
+    let one_map = model.projections().any(|map| map.name().ends_with("qkv_proj"));
+    let targets = match one_map {
+        true => ["qkv_proj", "gate_up_proj", "down_proj"],
+        false => ["q_proj", "v_proj", "down_proj"],
+    };
+    let targets = Targets::Named(targets.map(str::to_owned).into());
     let config = LoraConfig { rank: 4, alpha: 10.0, targets, ..LoraConfig::default() };
     model.add_adapters(&config, &mut rng)?;
     for adapter in model.adapters().values() {

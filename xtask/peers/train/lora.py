@@ -55,7 +55,7 @@ def write_theirs(model, folder, tokens):
 
 
 def main(model, folder):
-    print(json.dumps({"peft": version("peft")}), flush=True)
+    print(json.dumps({"peer": f"PEFT {version('peft')}"}), flush=True)
     tokens = read_ours(model, folder)
     write_theirs(model, folder, tokens)
 

@@ -29,6 +29,10 @@ pub struct GenerationDefaults {
     pub repetition_penalty: Option<f64>,
     /// Tokens that end a text.
     pub eos_tokens: Vec<i64>,
+    /// Tokens after the prompt at most.
+    pub max_new_tokens: Option<usize>,
+    /// Tokens at most, the prompt's counted in; `max_new_tokens` goes before it.
+    pub max_length: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +46,8 @@ struct Fields {
     min_p: Option<f64>,
     repetition_penalty: Option<f64>,
     eos_token_id: Option<Ids>,
+    max_new_tokens: Option<i64>,
+    max_length: Option<i64>,
 }
 
 /// transformers' `top_k` where nothing is said.
@@ -84,6 +90,11 @@ impl GenerationDefaults {
             Some(None | Some(0 | -1)) => None,
             Some(Some(k)) => Some(usize::try_from(k).map_err(|_| negative(k))?),
         };
+        let length = |name: &str, n: Option<i64>| match n.map(usize::try_from) {
+            None => Ok(None),
+            Some(Ok(n)) if n > 0 => Ok(Some(n)),
+            _ => Err(refused(path, format!("`{name}` must be positive, got {}", n.unwrap_or(0)))),
+        };
         let defaults = Self {
             do_sample: fields.do_sample.unwrap_or(false),
             temperature: fields.temperature,
@@ -92,6 +103,8 @@ impl GenerationDefaults {
             min_p: fields.min_p,
             repetition_penalty: fields.repetition_penalty,
             eos_tokens,
+            max_new_tokens: length("max_new_tokens", fields.max_new_tokens)?,
+            max_length: length("max_length", fields.max_length)?,
         };
         let checked = Self { do_sample: true, ..defaults.clone() }.options(1).validate();
         checked.map_err(|error| refused(path, error.to_string()))?;
@@ -114,6 +127,8 @@ impl GenerationDefaults {
             ("min_p", self.min_p.map(Value::from)),
             ("repetition_penalty", self.repetition_penalty.map(Value::from)),
             ("eos_token_id", Some(json!(self.eos_tokens))),
+            ("max_new_tokens", self.max_new_tokens.map(Value::from)),
+            ("max_length", self.max_length.map(Value::from)),
         ] {
             fields.extend(value.map(|value| (name.to_owned(), value)));
         }
@@ -121,6 +136,14 @@ impl GenerationDefaults {
         let text = serde_json::to_vec_pretty(&fields)
             .map_err(|error| refused(&path, error.to_string()))?;
         Ok(write_atomic(&path, &text)?)
+    }
+
+    /// How many tokens may follow a prompt of `n_prompt`, as transformers counts: none after one of `max_length` or more. None if the
+    /// makers do not say.
+    #[must_use]
+    pub fn new_tokens_after(&self, n_prompt: usize) -> Option<usize> {
+        let left = self.max_length.map(|length| length.saturating_sub(n_prompt));
+        self.max_new_tokens.or(left)
     }
 
     /// These defaults as options.

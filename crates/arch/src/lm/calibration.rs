@@ -13,7 +13,12 @@ use crate::quantize::Hessian;
 ///
 /// As many neighbouring blocks as are chosen are observed together; for each such part the texts are read once. In memory at a time are the
 /// Hessians of one part, 4 bytes for each pair of input channels of each map, and of those before it that have not been asked for yet:
-/// files are in the order of names (0, 1, 10, 11, .., 2).
+/// files are in the order of names (0, 1, 10, 11, .., 2). Of Phi-3-mini a block's take 4 (3 · 3072² + 8192²) bytes, 382 MB; all 32 blocks' together
+/// would take 12.2 GB.
+///
+/// Reading a text goes through every weight once. They lie in mapped files, so that a model that is larger than memory can be read, one block's weights
+/// at a time; but then each text of each part reads all of them from the disk. Where the model does not fit, few long texts and few parts are
+/// what makes it bearable.
 #[derive(Debug)]
 pub struct Calibration<'a> {
     model: &'a mut CausalLm,

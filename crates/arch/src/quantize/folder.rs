@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use forerun_tensors::kernels::{PackedMatrix, WeightFormat};
@@ -67,7 +69,9 @@ pub struct Quantized {
 }
 
 /// Reads the checkpoint in the folder `from`, which [`CausalLm::load`] would load, and writes it to the new folder `to` with the same
-/// files, the linear maps packed. One tensor is in memory at a time. `config.json` says so under `quantization_config`; small files beside it
+/// files, the linear maps packed. One tensor is in memory at a time, whatever the size of the model and of its files: its pages of the mapped
+/// file, which are given back after it, and with [`Method::Nearest`] some four copies of it in f32. What a Hessian takes, and how it is come by,
+/// is told at [`crate::Calibration`]. `config.json` says so under `quantization_config`; small files beside it
 /// (tokenizer, generation) are copied. Then `to` is loaded once, which reads no weights but maps them: what is written can be
 /// used. Of Phi-3-small `query_key_value` and `up_proj` are packed with their rows in the order in which a model holds them.
 ///
@@ -84,11 +88,26 @@ pub fn quantize_folder(
     config: &QuantizeConfig,
     hessian: &mut dyn FnMut(&str) -> Result<Option<Hessian>>,
 ) -> Result<Quantized> {
+    quantize_folder_watched(from, to, config, hessian, &mut |_, _| ControlFlow::Continue(()))
+}
+
+/// As [`quantize_folder`]; before each tensor `on_tensor` is told how many are done and how many there are, and may end the work.
+///
+/// # Errors
+/// As [`quantize_folder`]; [`Error::Io`] of the kind [`io::ErrorKind::Interrupted`] about `to` if `on_tensor` ended it. `to` is not there then.
+pub fn quantize_folder_watched(
+    from: &Path,
+    to: &Path,
+    config: &QuantizeConfig,
+    hessian: &mut dyn FnMut(&str) -> Result<Option<Hessian>>,
+    on_tensor: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+) -> Result<Quantized> {
     let (described, text) = described(from, config)?;
     let files = weight_files(from)?;
-    fs::create_dir(to).map_err(io(to))?;
+    fs::create_dir(to).map_err(failed(to))?;
+    let progress = Progress { done: 0, all: files.tensors.len(), on_tensor };
     let done = Quantized::default();
-    let mut work = Work { from, to, config, described, hessian, done };
+    let mut work = Work { from, to, config, described, hessian, progress, done };
     let outcome = work.all(&files, &text);
     if outcome.is_err() {
         // What is left of a failure would be in the way of the next try.
@@ -129,12 +148,20 @@ impl Method {
     }
 }
 
+/// How far the work is.
+struct Progress<'a> {
+    done: usize,
+    all: usize,
+    on_tensor: &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+}
+
 struct Work<'a> {
     from: &'a Path,
     to: &'a Path,
     config: &'a QuantizeConfig,
     described: Described,
     hessian: &'a mut dyn FnMut(&str) -> Result<Option<Hessian>>,
+    progress: Progress<'a>,
     done: Quantized,
 }
 
@@ -182,11 +209,23 @@ impl Work<'_> {
         let metadata = packed_metadata(&packed, self.config.method.name())?;
         save_streamed(&path, &plans, &metadata, |index| {
             let name = &plans[index].name;
+            self.advance()?;
+            // Mapped anew: the pages of all that has been read stay in memory as long as the file is mapped.
+            let source = SafetensorsFile::open(source.path())?;
             match packed.get(name) {
-                Some(packed) => self.pack(source, name, packed.format),
+                Some(packed) => self.pack(&source, name, packed.format),
                 None => Ok(source.tensor(name)?),
             }
         })?;
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        let Progress { done, all, on_tensor } = &mut self.progress;
+        if on_tensor(*done, *all).is_break() {
+            return Err(failed(self.to)(io::ErrorKind::Interrupted.into()));
+        }
+        *done += 1;
         Ok(())
     }
 
@@ -230,13 +269,13 @@ impl Work<'_> {
     /// Copies what lies beside the weights: tokenizer, options of generation, licence.
     fn beside(&self) -> Result<()> {
         const KINDS: [&str; 6] = ["json", "txt", "model", "jinja", "md", "tiktoken"];
-        for entry in fs::read_dir(self.from).map_err(io(self.from))? {
-            let path = entry.map_err(io(self.from))?.path();
+        for entry in fs::read_dir(self.from).map_err(failed(self.from))? {
+            let path = entry.map_err(failed(self.from))?.path();
             let Some(name) = path.file_name() else { continue };
             let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
             let known = KINDS.contains(&extension.as_str()) || name == "LICENSE";
             if path.is_file() && known && name != CONFIG && name != INDEX {
-                fs::copy(&path, self.to.join(name)).map_err(io(&path))?;
+                fs::copy(&path, self.to.join(name)).map_err(failed(&path))?;
             }
         }
         Ok(())
@@ -260,7 +299,7 @@ fn refused(source: &SafetensorsFile, name: &str, reason: impl Into<String>) -> T
     TensorError::Tensor { path, name, reason: reason.into() }
 }
 
-fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path: PathBuf = path.to_owned();
     move |source| Error::Io { path, source }
 }

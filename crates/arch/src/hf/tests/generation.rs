@@ -48,6 +48,32 @@ fn drawing_without_a_word_on_top_k_is_from_fifty() {
     assert!(error.ends_with("`top_k` must not be negative, got -3"), "{error}");
 }
 
+/// transformers: `max_length` counts the prompt in, and `max_new_tokens` goes before it.
+#[test]
+fn what_the_makers_say_about_length_is_kept() {
+    let folder = folder();
+    let path = folder.path().join(GENERATION);
+    let left = |text: &str, n_prompt: usize| {
+        fs::write(&path, text).unwrap();
+        GenerationDefaults::read(folder.path()).unwrap().new_tokens_after(n_prompt)
+    };
+    assert_eq!(left(r#"{"max_length": 20}"#, 5), Some(15));
+    assert_eq!(left(r#"{"max_length": 20}"#, 20), Some(0));
+    assert_eq!(left(r#"{"max_length": 20}"#, 21), Some(0));
+    assert_eq!(left(r#"{"max_length": 20, "max_new_tokens": 7}"#, 5), Some(7));
+    assert_eq!(left(r#"{"max_length": 20, "max_new_tokens": 7}"#, 30), Some(7));
+    assert_eq!(left(r#"{"max_length": null}"#, 5), None);
+    assert_eq!(left("{}", 5), None);
+    for (text, expected) in [
+        (r#"{"max_length": 0}"#, "`max_length` must be positive, got 0"),
+        (r#"{"max_new_tokens": -1}"#, "`max_new_tokens` must be positive, got -1"),
+    ] {
+        fs::write(&path, text).unwrap();
+        let error = GenerationDefaults::read(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
 #[test]
 fn options_are_written_as_they_are_read_and_survive_a_saved_model() {
     let folder = folder();
@@ -59,6 +85,8 @@ fn options_are_written_as_they_are_read_and_survive_a_saved_model() {
         min_p: Some(0.01),
         repetition_penalty: Some(1.1),
         eos_tokens: vec![2, 7],
+        max_new_tokens: Some(100),
+        max_length: Some(4096),
     };
     let bare = GenerationDefaults { top_k: Some(20), ..GenerationDefaults::default() };
     for defaults in [some, bare] {

@@ -253,3 +253,36 @@ fn the_loader_and_the_quantiser_read_the_same_file() {
     let loaded = CausalLm::load(&to, &wide).unwrap();
     assert!(logits(&loaded).equal(&logits(&model)));
 }
+
+#[test]
+fn whoever_watches_is_told_of_every_tensor_and_may_end_the_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    let n_tensors = checkpoint(&from, LmFamily::Llama, 2).len();
+    let config = QuantizeConfig::nearest(INT4);
+    let mut told = Vec::new();
+    let mut watched = |end: usize| {
+        told.clear();
+        let outcome =
+            quantize_folder_watched(&from, &to, &config, &mut |_| Ok(None), &mut |done, all| {
+                told.push((done, all));
+                if done == end { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        (outcome, told.clone())
+    };
+    let (outcome, told) = watched(3);
+    match outcome {
+        Err(Error::Io { path, source }) => {
+            assert_eq!((path, source.kind()), (to.clone(), io::ErrorKind::Interrupted));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(told, [0, 1, 2, 3].map(|done| (done, n_tensors)));
+    assert!(!to.exists());
+    let (outcome, told) = watched(usize::MAX);
+    assert_eq!(outcome.unwrap(), quantize(&from, &folder.path().join("again"), &config).unwrap());
+    assert_eq!(told, (0..n_tensors).map(|done| (done, n_tensors)).collect::<Vec<_>>());
+}
+
+#[cfg(target_os = "linux")]
+mod memory;
