@@ -60,7 +60,8 @@ fn what_does_not_vary_gets_no_exponent() {
     let found = optima(&cells(&one, &ParabolaConfig::default()).unwrap()).unwrap();
     assert_eq!(
         horizon_law(&found, CountUnit::Raw).unwrap_err().to_string(),
-        "the exponent of the horizon is not identified: every cell that shows an optimum has the same horizon"
+        "the exponent of the horizon is not identified: every cell that shows an optimum has the same horizon: add runs of \
+         others"
     );
 }
 
