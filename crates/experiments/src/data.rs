@@ -135,12 +135,16 @@ pub(crate) fn prepare(experiment: &Experiment, runs_dir: &Path) -> Result<Prepar
         Some(validation) => (whole(&shards(&text.train)?)?, whole(&shards(validation)?)?),
         None => split(&shards(&text.train)?, experiment.data.validation_fraction)?,
     };
+    let mut sources = text.sources;
+    if let Body::Quantization(body) = &experiment.body {
+        sources.extend(body.sources()?);
+    }
     Ok(Prepared {
         vocab_size: i64::from(tokenizer.vocab_size()),
         tokenizer: file,
         train,
         validation,
-        sources: text.sources,
+        sources,
         groups: Vec::new(),
     })
 }
@@ -238,9 +242,14 @@ pub(crate) fn utf8(path: &Path) -> Result<String> {
 }
 
 pub(crate) fn manifest_input(file: &Path) -> Result<manifest::Input> {
+    input_as("text", file)
+}
+
+/// A file in the manifest, with what it is to the run.
+pub(crate) fn input_as(role: &str, file: &Path) -> Result<manifest::Input> {
     let bytes = file.metadata().with_context(|| format!("cannot read `{}`", file.display()))?.len();
     Ok(manifest::Input {
-        role: "text".to_owned(),
+        role: role.to_owned(),
         path: file.display().to_string(),
         bytes,
         sha256: sha256_file(file)?,

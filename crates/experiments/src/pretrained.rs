@@ -40,13 +40,16 @@ pub(crate) enum Precision {
     Bf16,
     /// 2 bytes, finer and of a smaller range.
     F16,
+    /// The matrices of 4 bits in a GGUF file stay so, the others are bf16.
+    Packed,
 }
 
 impl Precision {
+    /// Of weights that are plain numbers.
     pub(crate) fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
-            Self::Bf16 => Kind::BFloat16,
+            Self::Bf16 | Self::Packed => Kind::BFloat16,
             Self::F16 => Kind::Half,
         }
     }
@@ -192,12 +195,20 @@ impl Place {
     ) -> Result<CausalLm> {
         match self {
             Self::Folder(folder) => {
+                ensure!(
+                    precision != Some(Precision::Packed),
+                    "--precision packed is for GGUF files: a folder that was quantised stays packed without it"
+                );
                 let kind = precision.map(Precision::kind);
                 Ok(CausalLm::load(folder, &LoadOptions { kind, device })?)
             }
-            Self::Gguf(file) => {
-                let kind = precision.unwrap_or(Precision::F32).kind();
-                Ok(CausalLm::from_gguf(&Gguf::open(file)?, kind, device)?)
+            Self::Gguf(path) => {
+                let (file, precision) = (Gguf::open(path)?, precision.unwrap_or(Precision::F32));
+                if precision == Precision::Packed {
+                    ensure!(device == Device::Cpu, "--precision packed computes on the CPU only");
+                    return Ok(CausalLm::from_gguf_packed(&file, precision.kind())?);
+                }
+                Ok(CausalLm::from_gguf(&file, precision.kind(), device)?)
             }
         }
     }

@@ -14,12 +14,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use forerun_arch::{Gptq, LmConfig, Method, QuantizeConfig};
+use forerun_runs::manifest;
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Experiment, Measure};
-use crate::data::Input;
+use crate::data::{Input, input_as};
 use crate::names::check_names;
 use crate::pretrained::{KNOWN, Place, Precision, drawn};
 
@@ -221,6 +222,12 @@ impl QuantizationConfig {
         own.save(&path)?;
         let input = Input { path, hash: own.hash(), tokens: None };
         Ok((own, Some(input)))
+    }
+
+    /// The model's files, for the manifest; none if it is drawn.
+    pub(crate) fn sources(&self) -> Result<Vec<manifest::Input>> {
+        let Some(place) = self.place()? else { return Ok(Vec::new()) };
+        place.files()?.iter().map(|file| input_as("model", file)).collect()
     }
 
     /// The arms that the model's sizes allow: a group must divide the width of every linear map.

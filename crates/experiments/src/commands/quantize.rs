@@ -1,13 +1,14 @@
 //! `quantize`: writes a model anew with weights of 8 or 4 bits, a tensor at a time.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use forerun_arch::{
-    Calibration, Gptq, LmConfig, Method, QuantizeConfig, Quantized, quantize_folder,
+    Calibration, Gptq, LmConfig, Method, QuantizeConfig, Quantized, quantize_folder_watched,
 };
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::ModelTokenizer;
@@ -119,6 +120,21 @@ impl QuantizeArgs {
     }
 }
 
+impl QuantizeArgs {
+    /// What GPTQ calibrates on.
+    fn calibration(&self, from: &Path) -> Result<Vec<Vec<i64>>> {
+        let texts = match self.text.as_slice() {
+            [] => texts::books(Some("train"))?,
+            files => texts::of_files(files)?,
+        };
+        let tokenizer = Place::Folder(from.to_owned()).tokenizer(self.tokenizer.as_deref())?;
+        let pieces = pieces(&texts, &tokenizer, self.text_tokens, PIECE)?;
+        let n_tokens: usize = pieces.iter().map(Vec::len).sum();
+        tell(&format!("calibrating on {n_tokens} tokens of {} texts", texts.len()));
+        Ok(pieces)
+    }
+}
+
 /// Runs the command.
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
     let config = args.config()?;
@@ -129,27 +145,17 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
     tch::set_num_threads(i32::try_from(threads).unwrap_or(1));
     let started = Instant::now();
     interrupt::install();
-    let done = match config.method {
-        Method::Nearest => quantized(&from, &args.out, &config, &[], &mut |_| interrupt::asked()),
-        Method::Gptq(_) => {
-            let texts = match args.text.as_slice() {
-                [] => texts::books(Some("train"))?,
-                files => texts::of_files(files)?,
-            };
-            let tokenizer = Place::Folder(from.clone()).tokenizer(args.tokenizer.as_deref())?;
-            let pieces = pieces(&texts, &tokenizer, args.text_tokens, PIECE)?;
-            let n_tokens: usize = pieces.iter().map(Vec::len).sum();
-            tell(&format!("calibrating on {n_tokens} tokens of {} texts", texts.len()));
-            let mut n_done = 0;
-            quantized(&from, &args.out, &config, &pieces, &mut |n_maps| {
-                n_done += 1;
-                if n_done % 16 == 1 {
-                    tell(&format!("rounding matrix {n_done} of {n_maps}"));
-                }
-                interrupt::asked()
-            })
+    let mut on_tensor = |n_done: usize, n_tensors: usize| {
+        if n_done % 32 == 0 {
+            tell(&format!("tensor {} of {n_tensors}", n_done + 1));
         }
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
+    let pieces = match config.method {
+        Method::Nearest => Vec::new(),
+        Method::Gptq(_) => args.calibration(&from)?,
+    };
+    let done = quantized(&from, &args.out, &config, &pieces, &mut on_tensor);
     if interrupt::asked() && done.is_err() {
         tell("stopped; nothing was written");
         return Ok(INTERRUPTED);
@@ -170,35 +176,28 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
 /// Tokens of one piece of a calibration.
 const PIECE: usize = 512;
 
-/// Quantises the checkpoint in `from` to the new folder `to`; GPTQ calibrates on `pieces`. Before each matrix that GPTQ rounds,
-/// `stopped` is told how many there are and may end the work, which then fails and leaves nothing.
+/// Quantises the checkpoint in `from` to the new folder `to`; GPTQ calibrates on `pieces`. Before each tensor `on_tensor` is told how
+/// many are done and how many there are, and may end the work, which then fails and leaves nothing.
 pub(crate) fn quantized(
     from: &Path,
     to: &Path,
     config: &QuantizeConfig,
     pieces: &[Vec<i64>],
-    stopped: &mut dyn FnMut(usize) -> bool,
+    on_tensor: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
 ) -> Result<Quantized> {
     if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)
             .with_context(|| format!("cannot make `{}`", parent.display()))?;
     }
     if config.method == Method::Nearest {
-        return Ok(quantize_folder(from, to, config, &mut |_| Ok(None))?);
+        return Ok(quantize_folder_watched(from, to, config, &mut |_| Ok(None), on_tensor)?);
     }
     let mut model = Place::Folder(from.to_owned()).load_model(None, Device::Cpu)?;
     let at_once = blocks_at_once(model.config());
-    let n_maps = model.projections().count();
     let pieces = pieces.iter().map(Vec::as_slice).collect();
     let mut calibration = Calibration::new(&mut model, pieces, at_once)?;
-    let mut hessian = |name: &str| match stopped(n_maps) {
-        true => Err(forerun_arch::Error::Io {
-            path: to.to_owned(),
-            source: std::io::ErrorKind::Interrupted.into(),
-        }),
-        false => calibration.hessian(name),
-    };
-    Ok(quantize_folder(from, to, config, &mut hessian)?)
+    let mut hessian = |name: &str| calibration.hessian(name);
+    Ok(quantize_folder_watched(from, to, config, &mut hessian, on_tensor)?)
 }
 
 /// As many as [`HESSIAN_BYTES`] allow; each such part reads the texts once more.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -78,13 +79,11 @@ pub(crate) fn run(task: &MakeWeights, work: &Work<'_>) -> Result<End> {
                 Some(calibration) => calibration_pieces(calibration, &task.before, work)?,
                 None => Vec::new(),
             };
-            let mut n_asked = 0;
             let from = source(origin, work)?;
-            let outcome = quantized(&from, &to, &config, &pieces, &mut |of| {
-                n_asked += 1;
-                let fraction = n_asked as f64 / of as f64;
+            let outcome = quantized(&from, &to, &config, &pieces, &mut |n_done, n_tensors| {
+                let fraction = n_done as f64 / n_tensors as f64;
                 Message::Progress { fraction, note: "rounding".to_owned() }.send();
-                work.stopped()
+                if work.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             if work.stopped() {
                 return Ok(End::Stopped { resumable: false });

@@ -34,7 +34,7 @@ fn smallest<'f>(findings: &'f Findings<'_>) -> Option<&'f Line<'f>> {
         let packed = matches!(line.arm.weights, Weights::Packed { .. });
         packed && line.ratio.interval.is_some_and(|interval| interval.high <= ALLOWED)
     };
-    findings.lines.iter().filter(kept).min_by(|a, b| a.weight_bytes.total_cmp(&b.weight_bytes))
+    findings.lines.iter().filter(kept).min_by(|a, b| a.size_then_quality(b))
 }
 
 fn recommended(findings: &Findings<'_>, line: &Line<'_>) -> Recommendation {
@@ -104,7 +104,7 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         unit: unit.to_owned(),
         label: format!("{}: {what}", line.arm.label),
     };
-    let smallest = findings.lines.iter().min_by(|a, b| a.weight_bytes.total_cmp(&b.weight_bytes));
+    let smallest = findings.lines.iter().min_by(|a, b| a.size_then_quality(b));
     let fastest = findings.lines.iter().max_by(|a, b| a.decode.value.total_cmp(&b.decode.value));
     let mut numbers = Vec::new();
     if let Some(line) = smallest {

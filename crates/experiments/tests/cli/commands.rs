@@ -97,6 +97,10 @@ fn mistakes_are_one_line_that_names_them() {
     );
     check(&["generate", "tiny", "--prompt", "a", "--threads", "0"], "--threads must be at least 1");
     check(&["generate", "tiny", "--prompt", "a", "--max-new-tokens", "0"], "--max-new-tokens");
+    check(
+        &["generate", "tiny", "--prompt", "a", "--precision", "packed"],
+        "--precision packed is for GGUF files",
+    );
     check(&["perplexity", "tiny", "none.txt"], "none.txt");
     check(&["perplexity", "tiny", "empty.txt", "--window", "1"], "--window must be at least 2");
     check(
@@ -346,8 +350,10 @@ fn smollm2_prefers_right_answers() {
          {\"question\": \"Water freezes into\", \"choices\": [\"steam\", \"ice\", \"sand\"], \"answer\": 1}\n\
          {\"question\": \"The opposite of hot is\", \"choices\": [\"cold\", \"chair\", \"seven\"], \"answer\": 0}\n",
     );
-    let said =
-        place.succeed(&["evaluate", "choices", folder.to_str().unwrap(), "items.jsonl", "--json"]);
-    let found: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(found["acc"]["value"], 1.0, "{said}");
+    let questions = ["evaluate", "choices", folder.to_str().unwrap(), "items.jsonl", "--json"];
+    for precision in ["f32", "packed"] {
+        let said = place.succeed(&[&questions[..], &["--precision", precision]].concat());
+        let found: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(found["acc"]["value"], 1.0, "{precision}: {said}");
+    }
 }

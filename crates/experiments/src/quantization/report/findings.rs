@@ -1,5 +1,7 @@
 //! What a run says about each format.
 
+use std::cmp::Ordering;
+
 use forerun_runs::results::Row;
 use serde_json::Value;
 
@@ -69,6 +71,12 @@ impl<'a> Findings<'a> {
 }
 
 impl<'a> Line<'a> {
+    /// The smaller first; of equally large ones the better.
+    pub(super) fn size_then_quality(&self, other: &Self) -> Ordering {
+        let by_size = self.weight_bytes.total_cmp(&other.weight_bytes);
+        by_size.then(self.ratio.value.total_cmp(&other.ratio.value))
+    }
+
     fn new(outcome: &Outcome, arm: &'a Arm, baseline: &[(u64, f64)]) -> Option<Self> {
         let perplexity = by_piece(outcome, arm, PERPLEXITY);
         let row = outcome.rows_of(&arm.name, "measure").next()?;

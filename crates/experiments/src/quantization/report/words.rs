@@ -3,7 +3,7 @@
 use forerun_runs::stats::Interval;
 
 use super::findings::{Findings, Line};
-use crate::plan::{counted, quantity};
+use crate::plan::counted;
 use crate::quantization::{DRAWN, Rounding, Weights};
 use crate::report_parts::{self, Mean, list};
 
@@ -18,13 +18,14 @@ pub(super) fn summary(findings: &Findings<'_>) -> String {
     }
 }
 
-/// `smollm2-135m (135 M parameters)`; of a path only the end, which is what a person calls it.
+/// `smollm2-135m (134.5 million parameters)`; of a path only the end, which is what a person calls it.
 fn model(findings: &Findings<'_>) -> String {
     let name = findings.body.model.as_str();
     let name = name.rsplit('/').find(|part| !part.is_empty()).unwrap_or(name);
     let name = if name == DRAWN { "a tiny model with drawn weights" } else { name };
     match findings.n_params() {
-        Some(n) => format!("{name} ({}parameters)", quantity(n)),
+        Some(n) if n >= 1e9 => format!("{name} ({:.1} billion parameters)", n / 1e9),
+        Some(n) => format!("{name} ({:.1} million parameters)", n / 1e6),
         None => name.to_owned(),
     }
 }
@@ -131,6 +132,12 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
             "{jobs} workers ran at a time: their speeds are those of a machine that is shared."
         ));
     }
+    if findings.lines.iter().any(|line| is_unsteady(line.prompt) || is_unsteady(line.decode)) {
+        caveats.push(
+            "Speeds differ between pieces by more than a tenth: something else used the machine, and they say little about formats."
+                .to_owned(),
+        );
+    }
     caveats.push(
         "Perplexity is not what a model can do: answers to questions may suffer more, or less, than it shows.".to_owned(),
     );
@@ -139,4 +146,9 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
             .to_owned(),
     );
     caveats
+}
+
+/// Whether the interval of a speed is wider than a tenth of it to either side.
+fn is_unsteady(speed: Mean) -> bool {
+    speed.interval.is_some_and(|Interval { low, high }| (high - low) / 2.0 > 0.1 * speed.value)
 }
