@@ -146,7 +146,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
     let started = Instant::now();
     interrupt::install();
     let mut on_tensor = |n_done: usize, n_tensors: usize| {
-        if n_done % 32 == 0 {
+        if n_done.is_multiple_of(32) {
             tell(&format!("tensor {} of {n_tensors}", n_done + 1));
         }
         if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

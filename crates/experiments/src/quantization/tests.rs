@@ -68,7 +68,7 @@ fn a_drawn_model_is_written_once_and_measured_in_every_format_that_its_sizes_all
     for cell in &cells[1..] {
         let made = match &cell.task {
             Task::MakeWeights(task) => {
-                assert_eq!(cell.needs, [base.clone()]);
+                assert_eq!(cell.needs, std::slice::from_ref(&base));
                 let calibrated = cell.label.ends_with("gptq");
                 assert_eq!(task.calibration.is_some(), calibrated, "{}", cell.label);
                 assert_eq!(cell.inputs.contains_key("train"), calibrated);
