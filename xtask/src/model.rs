@@ -70,6 +70,15 @@ pub(crate) fn run(root: &Path, name: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// The file of the model that is measured, which is fetched unless it is there.
+///
+/// # Errors
+/// If it cannot be fetched.
+pub(crate) fn smollm2(root: &Path) -> Result<PathBuf> {
+    let [model] = &MODELS;
+    ensure(&root.join(".models"), model, || Python::find(&PURPOSE))
+}
+
 /// The model's file below `models`, which is fetched unless it is there.
 fn ensure(
     models: &Path,

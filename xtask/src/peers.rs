@@ -7,6 +7,7 @@ mod checkpoint;
 mod comparison;
 mod environment;
 mod generate;
+mod llama;
 mod lora;
 mod process;
 mod ratio;
@@ -29,7 +30,7 @@ pub(crate) enum Peer {
     Train(train::Options),
     /// Fits of a scaling law and their bootstrap, against scipy, lmfit and variable projection in numpy
     Scaling(scaling::Options),
-    /// Reading and continuing prompts, against Hugging Face transformers on the same weights
+    /// Reading and continuing prompts, against Hugging Face transformers and llama.cpp on the same weights
     Generate(generate::Options),
     /// Low-rank adapters that we wrote, read by PEFT, and the other way round
     Lora(lora::Options),

@@ -1,6 +1,6 @@
 //! Checkpoints in one GGUF file, as llama.cpp keeps them: the architectures `llama` and `phi3`.
 //!
-//! The weights are made plain floats as they are read, or those of 4 bits are kept. llama.cpp turns neighbouring channels of `llama` together where Hugging Face's
+//! The weights are made plain floats as they are read, or the whole numbers of 4 and 8 bits are kept. llama.cpp turns neighbouring channels of `llama` together where Hugging Face's
 //! checkpoints pair the halves of a head, and its converter has reordered the rows of queries and keys for that: here they are put
 //! back. Not so those of `phi3`.
 
@@ -18,8 +18,6 @@ use crate::lm::{CausalLm, LmConfig, LmFamily, LmRope, RopeScaling, Source};
 
 const EMBEDDING: &str = "token_embd.weight";
 const HEAD: &str = "output.weight";
-/// What the names of the blocks' tensors begin with.
-const BLOCKS: &str = "blk.";
 /// Divisors of Llama 3's frequencies.
 const FACTORS: &str = "rope_freqs.weight";
 const LONG_FACTORS: &str = "rope_factors_long.weight";
@@ -35,8 +33,9 @@ impl CausalLm {
         Self::of_gguf(file, kind, device, Packing::Undone)
     }
 
-    /// As [`Self::from_gguf`] on the CPU, but matrices of the blocks in Q4_0 and Q4_1 keep their 4 bits, every one of them: the model needs
-    /// that much less memory. Products round what comes in to 8 bits then, as llama.cpp's do. Other matrices become numbers of `kind`.
+    /// As [`Self::from_gguf`] on the CPU, but matrices in Q4_0, Q4_1 and Q8_0 keep every bit, those in Q4_K all but that their scales are
+    /// rounded to f16: the model needs that much less memory. Products round what comes in to 8 bits then, as llama.cpp's do.
+    /// Other matrices become numbers of `kind`.
     ///
     /// # Errors
     /// As [`Self::from_gguf`].
@@ -240,7 +239,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// What becomes of matrices of 4 bits.
+/// What becomes of matrices of whole numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Packing {
     Undone,
@@ -289,7 +288,7 @@ impl Source for Tensors<'_> {
 
     fn take_packed(&mut self, name: &str, shape: [i64; 2]) -> Result<Option<PackedMatrix>> {
         let own = own_name(name);
-        let kept = self.packing == Packing::Kept && own.starts_with(BLOCKS);
+        let kept = self.packing == Packing::Kept;
         if !kept || !self.left.contains(&own) || self.shape(&own) != shape {
             return Ok(None);
         }

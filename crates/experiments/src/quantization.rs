@@ -237,6 +237,7 @@ impl QuantizationConfig {
             Weights::Packed { blocks, tables, .. } => {
                 [blocks, tables].iter().all(|format| match format {
                     WeightFormat::Int4 { group } => widths.iter().all(|width| width % group == 0),
+                    WeightFormat::Int8Grouped => widths.iter().all(|width| width % 32 == 0),
                     WeightFormat::Int8 => true,
                 })
             }

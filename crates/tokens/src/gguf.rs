@@ -32,6 +32,7 @@ use crate::error::{Error, Result, ensure};
 use crate::map::Map;
 
 mod blocks;
+mod codes;
 mod cursor;
 mod dequantize;
 mod header;
@@ -40,6 +41,7 @@ mod value;
 mod vocabulary;
 mod write;
 
+pub use codes::Codes;
 pub use dequantize::dequantize;
 use header::Header;
 pub use kind::GgmlType;

@@ -20,7 +20,7 @@ class Writer:
         self.batch_size = given["batch_size"]
         dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[given["precision"]]
         self.model = transformers.AutoModelForCausalLM.from_pretrained(
-            given["folder"], dtype=dtype, attn_implementation="sdpa"
+            given["model"], dtype=dtype, attn_implementation="sdpa"
         ).eval()
         self.cache, self.last = None, None
 
@@ -46,7 +46,7 @@ class Writer:
         ids = []
         for _ in range(n):
             self.forward(self.last)
-            ids.append(self.last[0, 0].item())
+            ids += self.last[:, 0].tolist()
         return {"seconds": time.perf_counter() - start, "ids": ids}
 
 

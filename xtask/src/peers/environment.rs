@@ -48,9 +48,20 @@ impl Environment {
 
     /// Starts one of the peer's programs, as yet without arguments.
     pub(crate) fn program(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.python);
+        let mut command = self.python();
         // The folder that holds the program is the first that Python looks for modules in.
         command.arg(self.programs.join(name));
+        command
+    }
+
+    /// The folder of the programs that packages bring.
+    pub(crate) fn programs_of_packages(&self) -> PathBuf {
+        self.python.parent().map(Path::to_path_buf).unwrap_or_default()
+    }
+
+    /// Starts the interpreter, as yet without arguments.
+    pub(crate) fn python(&self) -> Command {
+        let mut command = Command::new(&self.python);
         // No bytecode beside the sources, no packages of the caller's own.
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONNOUSERSITE", "1");
         command.env_remove("PYTHONPATH").env_remove("PYTHONHOME");

@@ -4,7 +4,7 @@ use forerun_tensors::Result;
 use forerun_tensors::kernels::{PackedMatrix, WeightFormat};
 use tch::{Kind, Tensor};
 
-/// A weight is `scale * code + offset`; both f32 `[out, groups]`, with 4 bits rounded to f16.
+/// A weight is `scale * code + offset`; both f32 `[out, groups]`, with groups rounded to f16.
 #[derive(Debug)]
 pub(super) struct Grid {
     pub(super) format: WeightFormat,
@@ -15,7 +15,7 @@ pub(super) struct Grid {
 /// The codes of a format.
 pub(super) fn range(format: WeightFormat) -> (f32, f32) {
     match format {
-        WeightFormat::Int8 => (-127.0, 127.0),
+        WeightFormat::Int8 | WeightFormat::Int8Grouped => (-127.0, 127.0),
         WeightFormat::Int4 { .. } => (0.0, 15.0),
     }
 }
@@ -24,6 +24,7 @@ pub(super) fn range(format: WeightFormat) -> (f32, f32) {
 pub(super) fn group_of(format: WeightFormat, columns: i64) -> i64 {
     match format {
         WeightFormat::Int8 => columns,
+        WeightFormat::Int8Grouped => 32,
         WeightFormat::Int4 { group } => group,
     }
 }
@@ -35,9 +36,11 @@ impl Grid {
         let grouped = weight.f_view([out, -1, group_of(format, columns)])?;
         let last = [2i64].as_slice();
         let (scale, offset) = match format {
-            WeightFormat::Int8 => {
+            WeightFormat::Int8 | WeightFormat::Int8Grouped => {
                 let largest = grouped.f_abs()?.f_amax(last, false)?;
                 let scale = largest.f_div_scalar(127.0)?;
+                let grouped = format == WeightFormat::Int8Grouped;
+                let scale = if grouped { narrow(&scale)? } else { scale };
                 let offset = scale.f_zeros_like()?;
                 (scale, offset)
             }
@@ -67,6 +70,10 @@ impl Grid {
             WeightFormat::Int8 => {
                 let codes = codes.f_to_kind(Kind::Int8)?.f_contiguous()?;
                 PackedMatrix::int8(&codes, &self.scale.f_flatten(0, -1)?)?
+            }
+            WeightFormat::Int8Grouped => {
+                let codes = codes.f_to_kind(Kind::Int8)?.f_contiguous()?;
+                PackedMatrix::int8_grouped(&codes, &self.scale)?
             }
             WeightFormat::Int4 { group } => {
                 let codes = codes.f_to_kind(Kind::Uint8)?.f_contiguous()?;

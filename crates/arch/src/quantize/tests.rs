@@ -46,7 +46,7 @@ proptest! {
 
     #[test]
     fn no_weight_is_moved_further_than_half_a_step(
-        format in prop::sample::select(&FORMATS[..]),
+        format in prop::sample::select([&FORMATS[..], &[WeightFormat::Int8Grouped]].concat()),
         out in 1..40i64,
         groups in 1..4i64,
         shift in -3.0..3.0f64,
@@ -55,11 +55,17 @@ proptest! {
         let columns = 128 * groups;
         let weight = randn(&[out, columns], seed) + shift;
         let rounded = round_to_nearest(&weight, format).unwrap().dequantize(Kind::Float).unwrap();
-        let group = match format { WeightFormat::Int4 { group } => group, _ => columns };
+        let group = match format {
+            WeightFormat::Int4 { group } => group,
+            WeightFormat::Int8Grouped => 32,
+            WeightFormat::Int8 => columns,
+        };
         let grouped = weight.view([out, -1, group]);
         let step = match format {
-            WeightFormat::Int8 => grouped.abs().amax([2i64].as_slice(), true) / 127.0,
-            _ => {
+            WeightFormat::Int8 | WeightFormat::Int8Grouped => {
+                grouped.abs().amax([2i64].as_slice(), true) / 127.0
+            }
+            WeightFormat::Int4 { .. } => {
                 let last = [2i64].as_slice();
                 (grouped.amax(last, true) - grouped.amin(last, true)) / 15.0
             }

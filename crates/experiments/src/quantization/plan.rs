@@ -306,6 +306,7 @@ impl Layout<'_> {
         let (tables, blocks) = (self.table_params() as f64, self.block_params() as f64);
         let packed = |format: WeightFormat| match format {
             WeightFormat::Int8 => 1.0,
+            WeightFormat::Int8Grouped => 1.0 + 2.0 / 32.0,
             WeightFormat::Int4 { group } => 0.5 + 4.0 / group as f64,
         };
         match weights {

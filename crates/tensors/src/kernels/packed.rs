@@ -26,6 +26,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::element::{Element, by_kind};
 use super::loans::Loans;
+use super::rows::Rows;
 use crate::error::{Error, Result, ensure};
 use layout::Shape;
 
@@ -33,7 +34,7 @@ pub use product::packed_linear;
 
 /// How the weights of a [`PackedMatrix`] are stored.
 ///
-/// As a text, also in files, `int8`, `int4-g32`, `int4-g64` or `int4-g128`.
+/// As a text, also in files, `int8`, `int8-g32`, `int4-g32`, `int4-g64` or `int4-g128`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum WeightFormat {
@@ -45,12 +46,15 @@ pub enum WeightFormat {
     },
     /// Codes -127 to 127 with one f32 scale for each row. Activations are rounded in groups of 32 columns.
     Int8,
+    /// Codes -127 to 127 with one f16 scale for each 32 columns of a row: 8.5 bits a weight.
+    Int8Grouped,
 }
 
 impl fmt::Display for WeightFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Int8 => f.write_str("int8"),
+            Self::Int8Grouped => f.write_str("int8-g32"),
             Self::Int4 { group } => write!(f, "int4-g{group}"),
         }
     }
@@ -62,10 +66,10 @@ impl FromStr for WeightFormat {
     fn from_str(text: &str) -> Result<Self> {
         const GROUPS: [i64; 3] = [32, 64, 128];
         let int4 = GROUPS.map(|group| Self::Int4 { group });
-        let found = int4.into_iter().chain([Self::Int8]).find(|known| known.to_string() == text);
-        found.ok_or_else(|| Error::Config {
+        let mut known = int4.into_iter().chain([Self::Int8, Self::Int8Grouped]);
+        known.find(|known| known.to_string() == text).ok_or_else(|| Error::Config {
             field: "weight format".to_owned(),
-            want: "int8, int4-g32, int4-g64 or int4-g128".to_owned(),
+            want: "int8, int8-g32, int4-g32, int4-g64 or int4-g128".to_owned(),
             got: format!("`{text}`"),
         })
     }
@@ -108,19 +112,12 @@ impl PackedMatrix {
         let format = WeightFormat::Int4 { group };
         let (out, columns) = matrix_size("codes", codes)?;
         let shape = Shape::new(format, out, columns)?;
-        let want = [shape.rows, shape.groups()];
         let mut loans = Loans::default();
         let codes = loans.bytes("codes", codes, [shape.rows, shape.columns])?;
         let worst = codes.iter().copied().max().unwrap_or(0);
         ensure(worst < 16, "codes", "at most 15", worst)?;
-        let [scale, offset] = [("scale", scale), ("offset", offset)].map(|(arg, x)| {
-            let rows = loans.rows_of::<f32>(arg, x, want)?;
-            let worst = f64::try_from(x.f_abs()?.f_max()?)?;
-            // NaN is not below it either.
-            ensure(worst <= LARGEST_F16, arg, "at most 65,504 in size", worst)?;
-            Ok::<_, Error>(rows)
-        });
-        let (scale, offset) = (scale?, offset?);
+        let scale = f16s(&mut loans, "scale", scale, &shape)?;
+        let offset = f16s(&mut loans, "offset", offset, &shape)?;
         Self::filled(format, shape, |data| layout::pack_int4(&shape, codes, &scale, &offset, data))
     }
 
@@ -132,14 +129,28 @@ impl PackedMatrix {
         let (out, columns) = matrix_size("codes", codes)?;
         let shape = Shape::new(WeightFormat::Int8, out, columns)?;
         let mut loans = Loans::default();
-        let codes = loans.signed_bytes("codes", codes, [shape.rows, shape.columns])?;
-        let worst = codes.iter().copied().min().unwrap_or(0);
-        ensure(worst > i8::MIN, "codes", "above -128", worst)?;
+        let codes = eights(&mut loans, codes, &shape)?;
         let scale = scale.f_unsqueeze(0)?;
         let scale = loans.rows_of::<f32>("scale", &scale, [1, shape.rows])?;
         Self::filled(WeightFormat::Int8, shape, |data| {
             layout::pack_int8(&shape, codes, scale.row(0), data)
         })
+    }
+
+    /// Packs `codes`, i8 `[out, in]` above -128, with `scale`, f32 `[out, in / 32]`, which is rounded to f16. GGUF's Q8_0 is of
+    /// this kind and keeps every bit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if 32 does not divide `in`, a code is -128, or a scale above 65,504; [`Error::Shape`] if the shapes do not
+    /// fit together.
+    pub fn int8_grouped(codes: &Tensor, scale: &Tensor) -> Result<Self> {
+        let (out, columns) = matrix_size("codes", codes)?;
+        let format = WeightFormat::Int8Grouped;
+        let shape = Shape::new(format, out, columns)?;
+        let mut loans = Loans::default();
+        let codes = eights(&mut loans, codes, &shape)?;
+        let scale = f16s(&mut loans, "scale", scale, &shape)?;
+        Self::filled(format, shape, |data| layout::pack_int8_grouped(&shape, codes, &scale, data))
     }
 
     fn filled(format: WeightFormat, shape: Shape, fill: impl FnOnce(&mut [u8])) -> Result<Self> {
@@ -237,6 +248,28 @@ impl PackedMatrix {
 
 /// Larger numbers are infinite in f16.
 const LARGEST_F16: f64 = 65_504.0;
+
+/// One number for each group of each row, none too large for f16.
+fn f16s<'a>(
+    loans: &mut Loans,
+    arg: &'static str,
+    x: &'a Tensor,
+    shape: &Shape,
+) -> Result<Rows<'a, f32>> {
+    let rows = loans.rows_of::<f32>(arg, x, [shape.rows, shape.groups()])?;
+    let worst = f64::try_from(x.f_abs()?.f_max()?)?;
+    // NaN is not below it either.
+    ensure(worst <= LARGEST_F16, arg, "at most 65,504 in size", worst)?;
+    Ok(rows)
+}
+
+/// Codes of 8 bits.
+fn eights<'a>(loans: &mut Loans, codes: &'a Tensor, shape: &Shape) -> Result<&'a [i8]> {
+    let codes = loans.signed_bytes("codes", codes, [shape.rows, shape.columns])?;
+    let worst = codes.iter().copied().min().unwrap_or(0);
+    ensure(worst > i8::MIN, "codes", "above -128", worst)?;
+    Ok(codes)
+}
 
 fn matrix_size(arg: &'static str, tensor: &Tensor) -> Result<(i64, i64)> {
     match *tensor.size() {

@@ -19,7 +19,7 @@ pub(super) fn half(bits: u16) -> f32 {
     f32::from_bits(sign | absolute)
 }
 
-fn half_at(block: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(block: &[u8], at: usize) -> f32 {
     half(u16::from_le_bytes([block[at], block[at + 1]]))
 }
 
@@ -100,7 +100,7 @@ pub(super) fn q5_1(block: &[u8; 24], out: &mut [f32; 32]) {
 }
 
 /// The scale and the minimum, 6 bits each, of one of the 8 blocks that share 12 bytes.
-fn scale_and_min(packed: &[u8], block: usize) -> (f32, f32) {
+pub(super) fn scale_and_min(packed: &[u8], block: usize) -> (f32, f32) {
     let (scale, min) = if block < 4 {
         (packed[block] & 63, packed[block + 4] & 63)
     } else {

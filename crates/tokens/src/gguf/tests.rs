@@ -301,6 +301,46 @@ fn blocks_are_what_the_gguf_package_makes_of_them() {
 }
 
 #[test]
+fn codes_make_the_same_floats() {
+    for kind in GgmlType::all() {
+        let n_values = 3 * 4096;
+        let n_bytes = n_values / kind.block_values() * kind.block_bytes();
+        // No byte above 0x3f, so that no float is infinite.
+        let bytes: Vec<u8> = (0..n_bytes).map(|i| (i * i * 37 % 61) as u8).collect();
+        let mut writer = Writer::new();
+        writer.tensor("a", &[48, 256], kind, bytes);
+        let file = open(writer.to_bytes().unwrap()).unwrap();
+        let made: Vec<f32> = match file.codes("a").unwrap() {
+            Some(Codes::Four { codes, scale, offset }) => {
+                let groups = codes.chunks(Codes::GROUP).zip(scale.iter().zip(&offset));
+                let weights = |(codes, (scale, offset)): (&[u8], (&f32, &f32))| {
+                    let of = |&code: &u8| scale * f32::from(code) + offset;
+                    codes.iter().map(of).collect::<Vec<_>>()
+                };
+                groups.flat_map(weights).collect()
+            }
+            Some(Codes::Eight { codes, scale }) => {
+                let groups = codes.chunks(Codes::GROUP).zip(&scale);
+                groups
+                    .flat_map(|(codes, scale)| {
+                        codes.iter().map(move |&code| scale * f32::from(code))
+                    })
+                    .collect()
+            }
+            None => {
+                let known = [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q4K, GgmlType::Q8_0];
+                assert!(!known.contains(&kind), "{kind}");
+                continue;
+            }
+        };
+        assert_eq!(made, file.dequantize("a").unwrap(), "{kind}");
+    }
+    let mut writer = Writer::new();
+    writer.tensor("a", &[32], GgmlType::Q8_0, [0x80; 34]);
+    assert_eq!(open(writer.to_bytes().unwrap()).unwrap().codes("a").unwrap(), None);
+}
+
+#[test]
 fn every_half_is_exact() {
     for bits in 0..=u16::MAX {
         let (exponent, fraction) = (i32::from(bits >> 10 & 31), f64::from(bits & 0x3ff));

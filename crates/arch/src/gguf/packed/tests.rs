@@ -1,4 +1,6 @@
+use forerun_tokens::gguf::GgmlType;
 use rand::Rng;
+use tch::Kind;
 
 use super::*;
 use crate::gguf::tests::{bytes, file_with};
@@ -9,13 +11,16 @@ use crate::testing::{CPU, lm, lm_config, max_diff, rng, tokens};
 fn blocks(kind: GgmlType, n_values: usize, seed: u64) -> Vec<u8> {
     let mut rng = rng(seed);
     let mut all = Vec::new();
-    for _ in 0..n_values / GROUP {
+    for _ in 0..n_values / Codes::GROUP {
         // f16 of 2^-4 to 2^-3.
         all.extend([rng.random(), 0x2c + rng.random_range(0..4)]);
         if kind == GgmlType::Q4_1 {
             all.extend([rng.random(), 0xb8 + rng.random_range(0..4)]); // -1 to -0.5
         }
-        all.extend((0..16).map(|_| rng.random::<u8>()));
+        match kind {
+            GgmlType::Q8_0 => all.extend((0..32).map(|_| rng.random_range(-127..=127_i8) as u8)),
+            _ => all.extend((0..16).map(|_| rng.random::<u8>())),
+        }
     }
     all
 }
@@ -32,8 +37,8 @@ fn file(kind: GgmlType) -> Gguf {
 }
 
 #[test]
-fn four_bits_stay_as_they_are() {
-    for kind in [GgmlType::Q4_0, GgmlType::Q4_1] {
+fn whole_numbers_stay_as_they_are() {
+    for kind in [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0] {
         let file = file(kind);
         let plain = CausalLm::from_gguf(&file, Kind::Float, CPU).unwrap();
         let packed = CausalLm::from_gguf_packed(&file, Kind::Float).unwrap();

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 use std::mem::transmute_copy;
 
 use super::activations::SomeRows;
-use super::layout::{Codes, STEP, Shape};
+use super::layout::{Codes, SCALES, STEP, Shape};
 use super::tile::{LANES, Lanes};
 use crate::kernels::machine::PairBytes;
 
@@ -46,7 +46,8 @@ fn few<const N: usize>(shape: &Shape, block: &[u8], x: SomeRows<'_>) -> [Lanes; 
     unsafe {
         match shape.codes {
             Codes::Nibbles => nibbles::<N>(shape.group / 8, block.as_ptr(), x),
-            Codes::Bytes => bytes::<N>(shape.group / 4, block.as_ptr(), x),
+            Codes::Bytes => bytes::<N, false>(shape.group / 4, block.as_ptr(), x),
+            Codes::GroupedBytes => bytes::<N, true>(shape.group / 4, block.as_ptr(), x),
         }
     }
 }
@@ -66,8 +67,7 @@ unsafe fn nibbles<const N: usize>(
     for j in 0..x.groups {
         // SAFETY: the group is there; its codes and numbers of each row, too.
         unsafe {
-            let scale = [halves(block), halves(block.add(LANES))];
-            let offset = [halves(block.add(2 * LANES)), halves(block.add(3 * LANES))];
+            let (scale, offset) = (all_halves(block), all_halves(block.add(SCALES)));
             let mut dots = [[_mm256_setzero_si256(); 2]; N];
             for _ in 0..steps {
                 block = block.add(STEP);
@@ -105,19 +105,30 @@ unsafe fn nibbles<const N: usize>(
 }
 
 /// # Safety
-/// `block` has [`STEP`] bytes of scales, then for each of the groups of `x` `steps` times as many of codes; a group of `x` is
-/// `4 * steps` wide.
-#[target_feature(enable = "avx2,fma")]
-unsafe fn bytes<const N: usize>(steps: usize, mut block: *const u8, x: SomeRows<'_>) -> [Lanes; N] {
+/// `block` has for each of the groups of `x` `steps` times [`STEP`] bytes of codes, with [`SCALES`] before each if they are `GROUPED`, else
+/// with [`STEP`] bytes of scales before all; a group of `x` is `4 * steps` wide.
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn bytes<const N: usize, const GROUPED: bool>(
+    steps: usize,
+    mut block: *const u8,
+    x: SomeRows<'_>,
+) -> [Lanes; N] {
     let mut out = [[_mm256_setzero_ps(); 2]; N];
     // SAFETY: as in `nibbles`.
     unsafe {
-        let scale = [_mm256_loadu_ps(block.cast()), _mm256_loadu_ps(block.add(HALF).cast())];
+        let mut scale = [_mm256_setzero_ps(); 2];
+        if !GROUPED {
+            scale = [_mm256_loadu_ps(block.cast()), _mm256_loadu_ps(block.add(HALF).cast())];
+            block = block.add(STEP);
+        }
         let mut codes = x.codes.as_ptr();
         for j in 0..x.groups {
+            if GROUPED {
+                scale = all_halves(block);
+                block = block.add(SCALES);
+            }
             let mut dots = [[_mm256_setzero_si256(); 2]; N];
             for _ in 0..steps {
-                block = block.add(STEP);
                 for half in 0..2 {
                     let step = _mm256_loadu_si256(block.add(half * HALF).cast());
                     // One factor must be without a sign: the other takes it. Two products of 127 · 127 fit.
@@ -128,19 +139,23 @@ unsafe fn bytes<const N: usize>(steps: usize, mut block: *const u8, x: SomeRows<
                         dots[n][half] = _mm256_add_epi32(dots[n][half], widened(pairs));
                     }
                 }
+                block = block.add(STEP);
                 codes = codes.add(4);
             }
             for n in 0..N {
                 let by = _mm256_set1_ps(*x.scale.get_unchecked(n * x.groups + j));
                 for half in 0..2 {
                     let dot = _mm256_cvtepi32_ps(dots[n][half]);
+                    let by = if GROUPED { _mm256_mul_ps(scale[half], by) } else { by };
                     out[n][half] = _mm256_fmadd_ps(by, dot, out[n][half]);
                 }
             }
         }
-        for n in 0..N {
-            for half in 0..2 {
-                out[n][half] = _mm256_mul_ps(scale[half], out[n][half]);
+        if !GROUPED {
+            for n in 0..N {
+                for half in 0..2 {
+                    out[n][half] = _mm256_mul_ps(scale[half], out[n][half]);
+                }
             }
         }
     }
@@ -174,6 +189,17 @@ unsafe fn four(x: *const i8) -> __m256i {
 unsafe fn halves(from: *const u8) -> __m256 {
     // SAFETY: the caller's.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
+}
+
+/// Sixteen.
+///
+/// # Safety
+/// There are sixteen from `from` on.
+#[inline]
+#[target_feature(enable = "f16c")]
+unsafe fn all_halves(from: *const u8) -> [__m256; 2] {
+    // SAFETY: the caller's.
+    unsafe { [halves(from), halves(from.add(LANES))] }
 }
 
 #[inline]

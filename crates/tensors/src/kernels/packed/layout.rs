@@ -2,8 +2,9 @@
 //!
 //! A block holds sixteen rows. With 4 bits it is, for each group of columns: sixteen scales and sixteen offsets, f16, then for
 //! each eight columns 64 bytes, four a row: the byte i of a row has column i in its lower half and column 4 + i in its
-//! upper half. With 8 bits it is sixteen f32 scales, then for each four columns 64 bytes, four a row. Rows beyond the
-//! last, and columns beyond the last group with 8 bits, are zeros. Numbers are little-endian.
+//! upper half. With 8 bits it is sixteen f32 scales, then for each four columns 64 bytes, four a row; with 8 bits and groups, for
+//! each group sixteen scales, f16, before its codes. Rows beyond the last, and columns beyond the last 32 where there are no
+//! groups, are zeros. Numbers are little-endian.
 
 use super::WeightFormat;
 use super::tile::LANES;
@@ -14,7 +15,9 @@ use crate::kernels::rows::{Part, Rows, RowsMut};
 
 /// Bytes that belong to a few columns of all rows of a block: one register's.
 pub(super) const STEP: usize = 64;
-/// Columns that have a scale of the activations in common, where the format has no groups.
+/// Bytes of one f16 for each row of a block.
+pub(super) const SCALES: usize = 2 * LANES;
+/// Columns that have a scale of the activations in common with 8 bits, and one of their own if they have groups.
 const GROUP_INT8: usize = 32;
 
 /// How the codes of a block are stored.
@@ -22,6 +25,7 @@ const GROUP_INT8: usize = 32;
 pub(super) enum Codes {
     Nibbles,
     Bytes,
+    GroupedBytes,
 }
 
 /// Sizes of a packed matrix.
@@ -43,13 +47,16 @@ impl Shape {
         }
         let (codes, group) = match format {
             WeightFormat::Int8 => (Codes::Bytes, GROUP_INT8),
+            WeightFormat::Int8Grouped => (Codes::GroupedBytes, GROUP_INT8),
             WeightFormat::Int4 { group } => {
                 ensure([32, 64, 128].contains(&group), "group", "32, 64 or 128", group)?;
-                let want = format!("a divisor of the {columns} columns");
-                ensure(columns % group == 0, "group", &want, group)?;
                 (Codes::Nibbles, group as usize)
             }
         };
+        if codes != Codes::Bytes {
+            let want = format!("a divisor of the {columns} columns");
+            ensure((columns as usize).is_multiple_of(group), "group", &want, group)?;
+        }
         Ok(Self { codes, group, rows: rows as usize, columns: columns as usize })
     }
 
@@ -69,7 +76,7 @@ impl Shape {
     /// Bytes of a block before its first codes.
     pub(super) fn head(&self) -> usize {
         match self.codes {
-            Codes::Nibbles => 0,
+            Codes::Nibbles | Codes::GroupedBytes => 0,
             Codes::Bytes => STEP,
         }
     }
@@ -79,6 +86,7 @@ impl Shape {
         match self.codes {
             Codes::Nibbles => STEP + self.group / 8 * STEP,
             Codes::Bytes => self.group / 4 * STEP,
+            Codes::GroupedBytes => SCALES + self.group / 4 * STEP,
         }
     }
 
@@ -97,10 +105,11 @@ impl Shape {
                 (start + STEP + step * STEP + rest % 4, 4 * half as u32)
             }
             Codes::Bytes => (start + rest / 4 * STEP + rest % 4, 0),
+            Codes::GroupedBytes => (start + SCALES + rest / 4 * STEP + rest % 4, 0),
         }
     }
 
-    /// Which bytes of a block have the scale of a group for the row `lane`; the offset is `2 * LANES` further.
+    /// Which bytes of a block have the scale of a group for the row `lane`; the offset is [`SCALES`] further.
     fn scale_of(&self, lane: usize, group: usize) -> usize {
         group * self.group_bytes() + 2 * lane
     }
@@ -122,9 +131,8 @@ pub(super) fn pack_int4(
         }
         for (group, (&scale, &offset)) in scale.row(row).iter().zip(offset.row(row)).enumerate() {
             let at = shape.scale_of(lane, group);
-            for (at, x) in [(at, scale), (at + 2 * LANES, offset)] {
-                block[at..at + 2].copy_from_slice(&F16::put(x).0.to_le_bytes());
-            }
+            put_half(block, at, scale);
+            put_half(block, at + SCALES, offset);
         }
     }
 }
@@ -138,6 +146,28 @@ pub(super) fn pack_int8(shape: &Shape, codes: &[i8], scale: &[f32], data: &mut [
         }
         block[4 * lane..][..4].copy_from_slice(&scale[row].to_le_bytes());
     }
+}
+
+/// Into `data`, which is all zeros.
+pub(super) fn pack_int8_grouped(
+    shape: &Shape,
+    codes: &[i8],
+    scale: &Rows<'_, f32>,
+    data: &mut [u8],
+) {
+    for (row, codes) in codes.chunks_exact(shape.columns).enumerate() {
+        let (block, lane) = block_mut(shape, data, row);
+        for (column, &code) in codes.iter().enumerate() {
+            block[shape.place(lane, column).0] = code.cast_unsigned();
+        }
+        for (group, &scale) in scale.row(row).iter().enumerate() {
+            put_half(block, shape.scale_of(lane, group), scale);
+        }
+    }
+}
+
+fn put_half(block: &mut [u8], at: usize, x: f32) {
+    block[at..at + 2].copy_from_slice(&F16::put(x).0.to_le_bytes());
 }
 
 fn block_mut<'a>(shape: &Shape, data: &'a mut [u8], row: usize) -> (&'a mut [u8], usize) {
@@ -187,14 +217,17 @@ fn read_row<Y: Element>(shape: &Shape, block: &[u8], lane: usize, out: &mut [Y])
         match shape.codes {
             Codes::Nibbles => {
                 let at = shape.scale_of(lane, group);
-                let (scale, offset) = (half(at), half(at + 2 * LANES));
+                let (scale, offset) = (half(at), half(at + SCALES));
                 for (i, out) in out.iter_mut().enumerate() {
                     let (at, shift) = shape.place(lane, group * shape.group + i);
                     *out = Y::put(scale * f32::from(block[at] >> shift & 15) + offset);
                 }
             }
-            Codes::Bytes => {
-                let scale = float(block, lane);
+            Codes::Bytes | Codes::GroupedBytes => {
+                let scale = match shape.codes {
+                    Codes::GroupedBytes => half(shape.scale_of(lane, group)),
+                    _ => float(block, lane),
+                };
                 for (i, out) in out.iter_mut().enumerate() {
                     let (at, _) = shape.place(lane, group * shape.group + i);
                     *out = Y::put(scale * f32::from(block[at].cast_signed()));

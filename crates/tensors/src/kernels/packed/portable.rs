@@ -1,7 +1,7 @@
 //! The product of a tile in plain loops.
 
 use super::activations::SomeRows;
-use super::layout::{Codes, STEP, Shape, float};
+use super::layout::{Codes, SCALES, STEP, Shape, float};
 use super::tile::{LANES, Lanes};
 use crate::kernels::element::{Element, F16};
 use crate::kernels::machine::Machine;
@@ -22,7 +22,12 @@ pub(super) fn tile<M: Machine, const N: usize>(
             let at = n * x.groups + j;
             out[n] = match shape.codes {
                 Codes::Nibbles => nibbles::<M>(out[n], group, codes, [x.scale[at], x.sum[at]]),
-                Codes::Bytes => bytes::<M>(out[n], group, codes, x.scale[at]),
+                Codes::Bytes => bytes::<M>(out[n], group, codes, [x.scale[at]; LANES]),
+                Codes::GroupedBytes => {
+                    let (scales, group) = group.split_at(SCALES);
+                    let by = halves(scales).map(|scale| scale * x.scale[at]);
+                    bytes::<M>(out[n], group, codes, by)
+                }
             };
         }
         if shape.codes == Codes::Bytes {
@@ -48,19 +53,28 @@ fn nibbles<M: Machine>(mut out: Lanes, group: &[u8], x: &[i8], [by, sum]: [f32; 
             }
         }
     }
-    let (scales, offsets) = head.split_at(2 * LANES);
+    let (scales, offsets) = head.split_at(SCALES);
+    let (scales, offsets) = (halves(scales), halves(offsets));
     for lane in 0..LANES {
-        let half =
-            |from: &[u8]| F16(u16::from_le_bytes([from[2 * lane], from[2 * lane + 1]])).get();
-        out[lane] = fma::<M>(half(offsets), sum, out[lane]);
-        out[lane] = fma::<M>(half(scales) * by, dot[lane] as f32, out[lane]);
+        out[lane] = fma::<M>(offsets[lane], sum, out[lane]);
+        out[lane] = fma::<M>(scales[lane] * by, dot[lane] as f32, out[lane]);
+    }
+    out
+}
+
+/// One f16 for each row.
+#[inline(always)]
+fn halves(from: &[u8]) -> Lanes {
+    let mut out = [0.0; LANES];
+    for (out, bytes) in out.iter_mut().zip(from.as_chunks::<2>().0) {
+        *out = F16(u16::from_le_bytes(*bytes)).get();
     }
     out
 }
 
 /// `out + by · x · codes` of one group.
 #[inline(always)]
-fn bytes<M: Machine>(mut out: Lanes, group: &[u8], x: &[i8], by: f32) -> Lanes {
+fn bytes<M: Machine>(mut out: Lanes, group: &[u8], x: &[i8], by: Lanes) -> Lanes {
     let mut dot = [0i32; LANES];
     for (step, x) in group.as_chunks::<STEP>().0.iter().zip(x.as_chunks::<4>().0) {
         for lane in 0..LANES {
@@ -70,7 +84,7 @@ fn bytes<M: Machine>(mut out: Lanes, group: &[u8], x: &[i8], by: f32) -> Lanes {
         }
     }
     for lane in 0..LANES {
-        out[lane] = fma::<M>(by, dot[lane] as f32, out[lane]);
+        out[lane] = fma::<M>(by[lane], dot[lane] as f32, out[lane]);
     }
     out
 }

@@ -29,6 +29,14 @@ fn matrix(format: WeightFormat, size: [i64; 2], seed: u64) -> (PackedMatrix, Ten
                 |x: &Tensor| x.to_kind(Kind::Double).repeat_interleave_self_int(group, 1, None);
             (packed, codes.to_kind(Kind::Double) * wide(&scale) + wide(&offset))
         }
+        WeightFormat::Int8Grouped => {
+            let codes = codes(size, 255, 127, seed);
+            let scale = randn(&[size[0], size[1] / 32], seed + 1) * 0.01;
+            let scale = scale.to_kind(Kind::Half).to_kind(Kind::Float);
+            let packed = PackedMatrix::int8_grouped(&codes.to_kind(Kind::Int8), &scale).unwrap();
+            let wide = scale.to_kind(Kind::Double).repeat_interleave_self_int(32, 1, None);
+            (packed, codes.to_kind(Kind::Double) * wide)
+        }
         WeightFormat::Int8 => {
             let codes = codes(size, 255, 127, seed);
             let scale = randn(&[size[0]], seed + 1) * 0.01;
@@ -53,7 +61,13 @@ fn rounded(x: &Tensor, group: i64) -> Tensor {
 
 fn formats() -> impl Strategy<Value = (WeightFormat, i64)> {
     let int4 = |group: i64| (1..5i64).prop_map(move |n| (WeightFormat::Int4 { group }, n * group));
-    prop_oneof![int4(32), int4(64), int4(128), (1..140i64).prop_map(|n| (WeightFormat::Int8, n))]
+    prop_oneof![
+        int4(32),
+        int4(64),
+        int4(128),
+        (1..140i64).prop_map(|n| (WeightFormat::Int8, n)),
+        (1..5i64).prop_map(|n| (WeightFormat::Int8Grouped, 32 * n)),
+    ]
 }
 
 proptest! {
@@ -70,7 +84,7 @@ proptest! {
         let (packed, weight) = matrix(format, [out, columns], seed);
         let kind = if narrow { Kind::BFloat16 } else { Kind::Float };
         let x = randn(&[rows, columns], seed + 7).to_kind(kind);
-        let group = match format { WeightFormat::Int4 { group } => group, WeightFormat::Int8 => 32 };
+        let group = match format { WeightFormat::Int4 { group } => group, _ => 32 };
         let want = rounded(&x, group).matmul(&weight.transpose(0, 1));
         // Of the sum of the sizes of the terms: rounding of sums in f32, and of the result.
         let size = x.to_kind(Kind::Double).abs().matmul(&weight.abs().transpose(0, 1));
@@ -135,7 +149,8 @@ fn rows_neither_see_each_other_nor_the_number_of_threads() {
 
 #[test]
 fn what_is_not_finite_stays_in_its_row() {
-    for format in [WeightFormat::Int4 { group: 32 }, WeightFormat::Int8] {
+    for format in [WeightFormat::Int4 { group: 32 }, WeightFormat::Int8, WeightFormat::Int8Grouped]
+    {
         let (packed, _) = matrix(format, [20, 64], 5);
         let x = randn(&[3, 64], 1);
         let clean = packed_linear(&x, &[&packed]).unwrap().remove(0);
@@ -174,6 +189,13 @@ fn mistakes_are_named() {
     let int4 = |group| PackedMatrix::int4(&codes, &scale, &scale, group);
     refused(int4(64), "group must be a divisor of the 96 columns, got 64");
     refused(int4(48), "group must be 32, 64 or 128, got 48");
+    let narrow = Tensor::zeros([4, 40], (Kind::Int8, Device::Cpu));
+    refused(
+        PackedMatrix::int8_grouped(&narrow, &scale),
+        "group must be a divisor of the 40 columns, got 32",
+    );
+    let low = Tensor::full([4, 96], -128, (Kind::Int8, Device::Cpu));
+    refused(PackedMatrix::int8_grouped(&low, &scale), "codes must be above -128, got -128");
     let high = &codes + 16;
     refused(PackedMatrix::int4(&high, &scale, &scale, 32), "codes must be at most 15, got 16");
     let far = &scale * 1e5;

@@ -11,8 +11,8 @@ use std::arch::x86_64::{
 use std::mem::transmute_copy;
 
 use super::activations::SomeRows;
-use super::layout::{Codes, STEP, Shape};
-use super::tile::{LANES, Lanes};
+use super::layout::{Codes, SCALES, STEP, Shape};
+use super::tile::Lanes;
 use crate::kernels::machine::DotBytes;
 
 /// The slices have the lengths that `shape` asks for, as [`super::tile::tile`] asserts.
@@ -27,7 +27,8 @@ pub(super) fn tile<const N: usize>(
     unsafe {
         match shape.codes {
             Codes::Nibbles => nibbles::<N>(shape.group / 8, block.as_ptr(), x),
-            Codes::Bytes => bytes::<N>(shape.group / 4, block.as_ptr(), x),
+            Codes::Bytes => bytes::<N, false>(shape.group / 4, block.as_ptr(), x),
+            Codes::GroupedBytes => bytes::<N, true>(shape.group / 4, block.as_ptr(), x),
         }
     }
 }
@@ -47,7 +48,7 @@ unsafe fn nibbles<const N: usize>(
     for j in 0..x.groups {
         // SAFETY: the group is there; its codes and numbers of each row, too.
         unsafe {
-            let (scale, offset) = (halves(block), halves(block.add(2 * LANES)));
+            let (scale, offset) = (halves(block), halves(block.add(SCALES)));
             // Two sums a row, so that one instruction need not wait for the other.
             let mut dots = [[_mm512_setzero_si512(); 2]; N];
             for _ in 0..steps {
@@ -82,36 +83,54 @@ unsafe fn nibbles<const N: usize>(
 }
 
 /// # Safety
-/// `block` has one register of scales, then for each of the groups of `x` `steps` of codes; a group of `x` is `4 * steps` wide.
+/// `block` has for each of the groups of `x` `steps` of codes, with [`SCALES`] bytes before each if they are `GROUPED`, else with one
+/// register of scales before all; a group of `x` is `4 * steps` wide.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn bytes<const N: usize>(steps: usize, mut block: *const u8, x: SomeRows<'_>) -> [Lanes; N] {
+unsafe fn bytes<const N: usize, const GROUPED: bool>(
+    steps: usize,
+    mut block: *const u8,
+    x: SomeRows<'_>,
+) -> [Lanes; N] {
     // The instruction wants one factor without a sign: the weight plus 128, for which `shift` makes up.
     let flip = _mm512_set1_epi8(i8::MIN);
     let mut out = [_mm512_setzero_ps(); N];
     // SAFETY: as in `nibbles`.
     unsafe {
-        let scale = _mm512_loadu_ps(block.cast());
+        let mut scale = _mm512_setzero_ps();
+        if !GROUPED {
+            scale = _mm512_loadu_ps(block.cast());
+            block = block.add(STEP);
+        }
         let mut codes = x.codes.as_ptr();
         for j in 0..x.groups {
+            if GROUPED {
+                scale = halves(block);
+                block = block.add(SCALES);
+            }
             let mut dots = [_mm512_setzero_si512(); N];
             for n in 0..N {
                 dots[n] = _mm512_set1_epi32(*x.shift.get_unchecked(n * x.groups + j));
             }
             for _ in 0..steps {
-                block = block.add(STEP);
                 let step = _mm512_xor_si512(_mm512_loadu_si512(block.cast()), flip);
+                block = block.add(STEP);
                 for n in 0..N {
                     dots[n] = _mm512_dpbusd_epi32(dots[n], step, four(codes.add(n * x.width)));
                 }
                 codes = codes.add(4);
             }
             for n in 0..N {
-                let by = _mm512_set1_ps(*x.scale.get_unchecked(n * x.groups + j));
+                let mut by = _mm512_set1_ps(*x.scale.get_unchecked(n * x.groups + j));
+                if GROUPED {
+                    by = _mm512_mul_ps(scale, by);
+                }
                 out[n] = _mm512_fmadd_ps(by, _mm512_cvtepi32_ps(dots[n]), out[n]);
             }
         }
-        for n in 0..N {
-            out[n] = _mm512_mul_ps(scale, out[n]);
+        if !GROUPED {
+            for n in 0..N {
+                out[n] = _mm512_mul_ps(scale, out[n]);
+            }
         }
     }
     lanes(out)
