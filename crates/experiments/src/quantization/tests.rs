@@ -131,7 +131,7 @@ fn mistakes_are_named() {
         "reading.piece_tokens must be at least prompt_tokens and decode_tokens together, 33, got 32",
     );
     refused(&["calibration.piece_tokens=1"], "calibration.piece_tokens must be at least 2, got 1");
-    refused(&["arms.int8.weights.blocks=int5"], "int8, int4-g32, int4-g64 or int4-g128");
+    refused(&["arms.int8.weights.blocks=int5"], "int8, int8-g32, int4-g32, int4-g64 or int4-g128");
     refused(
         &["claims.int8-keeps-quality.a.arm=f16"],
         "it measures the arm `f16`, which does not exist",

@@ -12,8 +12,9 @@ fn blocks(kind: GgmlType, n_values: usize, seed: u64) -> Vec<u8> {
     let mut rng = rng(seed);
     let mut all = Vec::new();
     for _ in 0..n_values / Codes::GROUP {
-        // f16 of 2^-4 to 2^-3.
-        all.extend([rng.random(), 0x2c + rng.random_range(0..4)]);
+        // f16 of 2^-4 to 2^-3, or a sixteenth of that where codes are sixteen times as large.
+        let exponent = if kind == GgmlType::Q8_0 { 0x1c } else { 0x2c };
+        all.extend([rng.random(), exponent + rng.random_range(0..4)]);
         if kind == GgmlType::Q4_1 {
             all.extend([rng.random(), 0xb8 + rng.random_range(0..4)]); // -1 to -0.5
         }
