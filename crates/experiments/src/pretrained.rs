@@ -40,7 +40,7 @@ pub(crate) enum Precision {
     Bf16,
     /// 2 bytes, finer and of a smaller range.
     F16,
-    /// The matrices of 4 bits in a GGUF file stay so, the others are bf16.
+    /// Matrices of 4 or 8 bits in a GGUF file stay so, the others are bf16.
     Packed,
 }
 
