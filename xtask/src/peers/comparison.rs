@@ -1,10 +1,12 @@
 //! Numbers of ours beside a peer's, as its programs and ours print them: a JSON object a line.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::workspace::Workspace;
 use crate::{output, process};
 
 /// Of the largest number: what sums in f32 may differ by in another order.
@@ -73,6 +75,29 @@ impl Comparison {
             "{verdict}  {model}: {what}: off by {worst:.1e} where the largest is {size:.3} ({peer})"
         )
     }
+}
+
+/// The checkpoint that was asked for, or else those of the reference vectors that are called `tiny`.
+pub(super) fn models(workspace: &Workspace, asked: Option<&Path>, tiny: &[&str]) -> Vec<PathBuf> {
+    match asked {
+        Some(model) => vec![model.to_owned()],
+        None => tiny.iter().map(|name| workspace.root.join("tests/data/arch").join(name)).collect(),
+    }
+}
+
+/// Compares on each of `models`, of which `wanted` comparisons are expected, and prints a line for each.
+pub(super) fn on_each(
+    models: &[PathBuf],
+    wanted: usize,
+    mut compare: impl FnMut(&Path) -> Result<Answers>,
+) -> Result<ExitCode> {
+    let mut passed = true;
+    for model in models {
+        let answers = compare(model)?;
+        answers.show(&model.file_name().unwrap_or_default().to_string_lossy());
+        passed &= answers.passed(wanted);
+    }
+    Ok(exit_code(passed))
 }
 
 /// What cargo is told.

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::comparison::{Answers, exit_code, read};
+use super::comparison::{Answers, models, on_each, read};
 use super::environment::Environment;
 use super::train;
 use crate::program::Program;
@@ -26,17 +26,8 @@ pub(crate) struct Options {
 /// If a program cannot be built, installed or started.
 pub(crate) fn compare(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let environment = Environment::ensure(workspace, train::NEEDS)?;
-    let models = match &options.model {
-        Some(model) => vec![model.clone()],
-        None => MODELS.map(|name| workspace.root.join("tests/data/arch").join(name)).into(),
-    };
-    let mut passed = true;
-    for model in &models {
-        let answers = one(workspace, &environment, model)?;
-        answers.show(&model.file_name().unwrap_or_default().to_string_lossy());
-        passed &= answers.passed(COMPARISONS);
-    }
-    Ok(exit_code(passed))
+    let models = models(workspace, options.model.as_deref(), &MODELS);
+    on_each(&models, COMPARISONS, |model| one(workspace, &environment, model))
 }
 
 /// Of the second, queries, keys and values are one linear map, and so are gate and input of the MLP.
