@@ -39,6 +39,21 @@ pub(crate) fn html(text: &str) -> String {
     out
 }
 
+/// [`html`] in which pairs of backticks mark code; without pairs, or around nothing, they are backticks.
+pub(crate) fn html_with_code(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    let is_code = |place: usize| place % 2 == 1;
+    let none = |(place, part): (usize, &&str)| is_code(place) && part.trim().is_empty();
+    if parts.len().is_multiple_of(2) || parts.iter().enumerate().any(none) {
+        return html(text);
+    }
+    let tagged = |(place, part): (usize, &&str)| match is_code(place) {
+        false => html(part),
+        true => format!("<code>{}</code>", html(part)),
+    };
+    parts.iter().enumerate().map(tagged).collect()
+}
+
 /// One line of Markdown (CommonMark with tables) that renders as exactly `text`.
 pub(crate) fn markdown(text: &str) -> String {
     let line = one_line(text);

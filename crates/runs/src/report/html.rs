@@ -32,11 +32,11 @@ pub(super) fn block(block: &Block) -> String {
 
 fn element(tag: &str, class: &str, content: &str) -> String {
     let class = if class.is_empty() { String::new() } else { format!(" class=\"{class}\"") };
-    format!("<{tag}{class}>{}</{tag}>\n", text::html(content))
+    format!("<{tag}{class}>{}</{tag}>\n", text::html_with_code(content))
 }
 
 fn aside(class: &str, label: &str, content: &str) -> String {
-    let content = text::html(content);
+    let content = text::html_with_code(content);
     format!("<aside class=\"{class}\"><p><strong>{label}.</strong> {content}</p></aside>\n")
 }
 
@@ -72,25 +72,12 @@ fn claim(claim: &Claim) -> String {
         ("Effect", text::html(&effect)),
         ("Seeds", claim.judgement.n_seeds.to_string()),
         ("Rule", text::html(&typographic(&rule_in_words(&claim.rule)))),
-        ("Reason", with_code(&typographic(&claim.judgement.reason))),
+        ("Reason", text::html_with_code(&typographic(&claim.judgement.reason))),
     ];
     for (name, value) in pairs {
         out.push_str(&format!("<div><dt>{name}</dt><dd>{value}</dd></div>\n"));
     }
     out + "</dl>\n</article>\n"
-}
-
-/// Text in which pairs of backticks mark code.
-fn with_code(content: &str) -> String {
-    let parts: Vec<String> = content.split('`').map(text::html).collect();
-    if parts.len().is_multiple_of(2) {
-        return text::html(content);
-    }
-    let tagged = |(i, part): (usize, &String)| match i % 2 {
-        0 => part.clone(),
-        _ => format!("<code>{part}</code>"),
-    };
-    parts.iter().enumerate().map(tagged).collect()
 }
 
 fn forest(claim: &Claim) -> String {
@@ -143,7 +130,7 @@ fn recommendation(recommendation: &Recommendation) -> String {
 fn figure(figure: &Figure) -> String {
     let caption = match figure.caption.is_empty() {
         true => String::new(),
-        false => format!(" <span>{}</span>", text::html(&figure.caption)),
+        false => format!(" <span>{}</span>", text::html_with_code(&figure.caption)),
     };
     format!(
         "<figure>\n<figcaption><strong>{}</strong>{caption}</figcaption>\n{}{}\

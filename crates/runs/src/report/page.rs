@@ -33,7 +33,7 @@ pub(super) fn render(report: &Report) -> String {
     body.push_str(if n_sections > 0 { "</section>\n" } else { "" });
     let summary = match report.summary.is_empty() {
         true => String::new(),
-        false => format!("<p class=\"summary\">{}</p>\n", text::html(&report.summary)),
+        false => format!("<p class=\"summary\">{}</p>\n", text::html_with_code(&report.summary)),
     };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n{HEAD}<title>{title}</title>\n<style>\n{}{STYLE}</style>\n\

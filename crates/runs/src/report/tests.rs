@@ -247,6 +247,24 @@ fn figures_of_a_markdown_report_can_be_files() {
 }
 
 #[test]
+fn code_between_backticks_is_code_wherever_a_page_has_sentences() {
+    let words = "say `--set a<b`, then stop".to_owned();
+    let shown = "say <code>--set a&lt;b</code>, then stop";
+    for block in [
+        Block::Caveat(words.clone()),
+        Block::Note(words.clone()),
+        Block::Paragraph(words.clone()),
+        Block::List(vec![words.clone()]),
+    ] {
+        let report = Report { title: "t".into(), summary: String::new(), blocks: vec![block] };
+        let html = report.to_html();
+        assert!(html.contains(shown), "{html}");
+    }
+    let html = Report { title: "t".into(), summary: words, blocks: vec![] }.to_html();
+    assert!(html.contains(shown), "{html}");
+}
+
+#[test]
 fn a_page_needs_nothing_and_forbids_everything() {
     let html = everywhere("text").to_html();
     assert!(html.contains("Content-Security-Policy\" content=\"default-src 'none';"));

@@ -12,7 +12,7 @@ pub(super) fn render(table: &Table) -> String {
         text::html(&text::one_line(label))
     );
     if !table.caption.is_empty() {
-        out.push_str(&format!("<caption>{}</caption>\n", text::html(&table.caption)));
+        out.push_str(&format!("<caption>{}</caption>\n", text::html_with_code(&table.caption)));
     }
     if columns.iter().any(|column| !column.name.is_empty()) {
         out.push_str("<thead><tr>");

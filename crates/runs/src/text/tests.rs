@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{html, markdown, markdown_fence, one_line, visible, wrap};
+use super::{html, html_with_code, markdown, markdown_fence, one_line, visible, wrap};
 
 /// What the commonest HTML parser reads out of an escaped text.
 fn unescape(text: &str) -> String {
@@ -92,4 +92,14 @@ proptest! {
         let fence: String = block.chars().take_while(|&c| c == '`').collect();
         prop_assert_eq!(block.lines().filter(|line| line.starts_with(&fence)).count(), 2);
     }
+}
+
+#[test]
+fn pairs_of_backticks_are_code() {
+    let check = |text: &str, expected: &str| assert_eq!(html_with_code(text), expected);
+    check("a `<b>` c", "a <code>&lt;b&gt;</code> c");
+    check("`a``b`", "<code>a</code><code>b</code>");
+    check("one ` alone", "one ` alone");
+    check("``a``", "``a``"); // around nothing
+    check("&", "&amp;");
 }
