@@ -61,6 +61,36 @@ pub struct Rule {
     /// to agree within it.
     #[serde(default)]
     pub resolution: f64,
+    /// What one value of the metric belongs to, where that is no seed.
+    #[serde(default, skip_serializing_if = "Replicate::is_seed")]
+    pub replicate: Replicate,
+}
+
+/// What one value of a metric belongs to, as people call it: a seed unless a rule says otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replicate {
+    /// The noun for one, `piece of text`.
+    pub one: String,
+    /// The noun for several, `pieces of text`.
+    pub many: String,
+}
+
+impl Default for Replicate {
+    fn default() -> Self {
+        Self { one: "seed".to_owned(), many: "seeds".to_owned() }
+    }
+}
+
+impl Replicate {
+    pub(crate) fn is_seed(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// `1 seed`, `3 seeds`.
+    pub fn counted(&self, n: usize) -> String {
+        format!("{n} {}", if n == 1 { &self.one } else { &self.many })
+    }
 }
 
 fn default_confidence() -> f64 {
@@ -155,7 +185,7 @@ pub struct Judgement {
     pub effect: Option<f64>,
     /// Where the effect lies at the rule's confidence; none where the seeds do not tell.
     pub interval: Option<Interval>,
-    /// Seeds that were used: pairs, or those of the smaller arm.
+    /// Seeds, or whatever the rule's [`Replicate`] is, that were used: pairs, or those of the smaller arm.
     pub n_seeds: usize,
     /// One sentence for people.
     pub reason: String,
@@ -171,6 +201,10 @@ impl Rule {
             [("metric", &self.metric), ("arm", &self.arm), ("baseline", &self.baseline)]
         {
             ensure(!text.is_empty(), field, "a name", "nothing")?;
+        }
+        let Replicate { one, many } = &self.replicate;
+        for (field, text) in [("replicate.one", one), ("replicate.many", many)] {
+            ensure(!text.is_empty(), field, "a noun", "nothing")?;
         }
         ensure(self.arm != self.baseline, "baseline", "another arm than `arm`", &self.baseline)?;
         let (margin, confidence) = (self.margin, self.confidence);
@@ -242,14 +276,17 @@ pub fn judge(rule: &Rule, arm: &[f64], baseline: &[f64], rng: &mut impl Rng) -> 
     let n_seeds = samples.n_seeds();
     let effect = Some(rule.readable(estimate.effect)).filter(|effect| effect.is_finite());
     if n_seeds < rule.min_seeds {
-        let noun = if n_seeds == 1 { "seed" } else { "seeds" };
-        let reason = format!("{n_seeds} {noun} with a value, the rule asks for {}", rule.min_seeds);
+        let n_seen = rule.replicate.counted(n_seeds);
+        let reason = format!("{n_seen} with a value, the rule asks for {}", rule.min_seeds);
         return Ok(inconclusive(effect, n_seeds, samples.explain(reason)));
     }
     let Estimate { interval: Some(interval), .. } = estimate else {
-        let reason = "the seeds do not differ, so there is no noise to judge by; \
-                      state `resolution` if the metric is coarse";
-        return Ok(inconclusive(effect, n_seeds, samples.explain(reason.to_owned())));
+        let reason = format!(
+            "the {} do not differ, so there is no noise to judge by; \
+             state `resolution` if the metric is coarse",
+            rule.replicate.many
+        );
+        return Ok(inconclusive(effect, n_seeds, samples.explain(reason)));
     };
     let verdict = compare(interval, rule.claimed());
     let interval = Some(interval.map(|end| rule.readable(end))).filter(|i| i.is_finite());
@@ -280,8 +317,9 @@ fn sentence(
     interval: Option<Interval>,
     n_seeds: usize,
 ) -> String {
+    let n_seen = rule.replicate.counted(n_seeds);
     let (Some(effect), Some(Interval { low, high })) = (effect, interval) else {
-        return format!("the interval of {n_seeds} seeds has no finite ends");
+        return format!("the interval of {n_seen} has no finite ends");
     };
     let Rule { metric, arm, baseline, .. } = rule;
     let what = match rule.effect {
@@ -303,7 +341,7 @@ fn sentence(
     let [effect, low, high] = [effect, low, high].map(short);
     format!(
         "`{metric}` of `{arm}` against `{baseline}`: {what} {effect}, \
-         {confidence} % interval [{low}, {high}] from {n_seeds} seeds; {share}"
+         {confidence} % interval [{low}, {high}] from {n_seen}; {share}"
     )
 }
 

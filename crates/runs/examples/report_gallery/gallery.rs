@@ -8,7 +8,7 @@ use forerun_runs::recommendation::{Recommendation, RecommendedInterval};
 use forerun_runs::report::{Block, Claim, Command, KeyNumber, KeyValues, Report, Sample};
 use forerun_runs::seed::Seed;
 use forerun_runs::table::{Cell, Column, Table};
-use forerun_runs::verdict::{Direction, Diverged, Effect, Method, Rule, judge};
+use forerun_runs::verdict::{Direction, Diverged, Effect, Method, Replicate, Rule, judge};
 use rand::Rng;
 
 /// Every kind of block once.
@@ -93,6 +93,7 @@ fn claims() -> Vec<Claim> {
         interval: Method::default(),
         diverged: Diverged::default(),
         resolution: 0.0,
+        replicate: Replicate::default(),
     };
     let claim = |text: &str, unit: &str, rule: Rule, arm: &[f64], baseline: &[f64]| {
         let judgement = judge(&rule, arm, baseline, &mut Seed::new(1).stream("verdict"));

@@ -2,7 +2,7 @@
 
 use crate::number::{shortest, significant, with_range};
 use crate::text;
-use crate::verdict::{Direction, Diverged, Effect, Judgement, Rule, Verdict};
+use crate::verdict::{Direction, Diverged, Effect, Judgement, Replicate, Rule, Verdict};
 
 /// A claim, the rule that was written before the run, and what came out.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,9 +22,10 @@ impl Claim {
     pub fn to_terminal(&self, width: usize) -> String {
         let verdict = self.judgement.verdict;
         let head = format!("{} {verdict}: {}", symbol(verdict), self.text);
+        let (basis, n) = self.basis();
         let parts = [
             ("effect", self.effect_in_words()),
-            ("seeds", self.judgement.n_seeds.to_string()),
+            (basis, n),
             ("rule", rule_in_words(&self.rule)),
             ("reason", self.judgement.reason.clone()),
         ];
@@ -34,6 +35,15 @@ impl Claim {
             out.push_str(&format!("  {name:<8}{}\n", lines.join("\n          ")));
         }
         out
+    }
+
+    /// What the verdict rests on: `seeds`, `5`, or `from`, `16 pieces of text`.
+    pub(super) fn basis(&self) -> (&'static str, String) {
+        let (replicate, n_seeds) = (&self.rule.replicate, self.judgement.n_seeds);
+        match replicate.is_seed() {
+            true => ("seeds", n_seeds.to_string()),
+            false => ("from", replicate.counted(n_seeds)),
+        }
     }
 
     /// The effect with its interval and unit: `-0.312 [-0.351, -0.274] nats at 95 %`.
@@ -66,22 +76,23 @@ pub(super) fn symbol(verdict: Verdict) -> &'static str {
 /// A rule as a sentence that somebody who does not know the config understands.
 pub fn rule_in_words(rule: &Rule) -> String {
     let Rule { metric, arm, baseline, .. } = rule;
+    let Replicate { one, many } = &rule.replicate;
     let against = match rule.effect {
         Effect::Difference => "minus",
         Effect::Ratio => "divided by",
     };
     let mut words = format!("{metric} of {arm} {against} that of {baseline} lies {}", border(rule));
     words.push_str(&format!(
-        ", with the whole {} interval over at least {} {}seeds",
+        ", with the whole {} interval over at least {} {}{many}",
         percent(rule.confidence),
         rule.min_seeds,
         if rule.paired { "paired " } else { "" },
     ));
     match rule.diverged {
         Diverged::Inconclusive => {}
-        Diverged::Drop => words.push_str("; seeds that diverged are left out"),
+        Diverged::Drop => words.push_str(&format!("; {many} that diverged are left out")),
         Diverged::Value(value) => {
-            words.push_str(&format!("; a seed that diverged counts as {}", shortest(value)));
+            words.push_str(&format!("; a {one} that diverged counts as {}", shortest(value)));
         }
     }
     words

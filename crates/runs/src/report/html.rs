@@ -67,10 +67,11 @@ fn claim(claim: &Claim) -> String {
     out.push_str(&element("h3", "", &claim.text));
     out.push_str(&forest(claim));
     let effect = typographic(&claim.effect_in_words());
+    let (basis, n) = claim.basis();
     out.push_str("<dl>\n");
     let pairs = [
         ("Effect", text::html(&effect)),
-        ("Seeds", claim.judgement.n_seeds.to_string()),
+        (if basis == "seeds" { "Seeds" } else { "From" }, text::html(&n)),
         ("Rule", text::html(&typographic(&rule_in_words(&claim.rule)))),
         ("Reason", text::html_with_code(&typographic(&claim.judgement.reason))),
     ];

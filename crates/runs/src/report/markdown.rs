@@ -68,12 +68,13 @@ fn list(items: &[String]) -> String {
 
 fn claim(claim: &Claim) -> String {
     let verdict = claim.judgement.verdict;
+    let (basis, n) = claim.basis();
     format!(
-        "**{} {verdict}**: {}\n\n- effect: {}\n- seeds: {}\n- rule: {}\n- reason: {}\n\n",
+        "**{} {verdict}**: {}\n\n- effect: {}\n- {basis}: {}\n- rule: {}\n- reason: {}\n\n",
         symbol(verdict),
         markdown(&claim.text),
         markdown(&claim.effect_in_words()),
-        claim.judgement.n_seeds,
+        markdown(&n),
         markdown(&rule_in_words(&claim.rule)),
         markdown(&claim.judgement.reason),
     )

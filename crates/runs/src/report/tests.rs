@@ -5,7 +5,7 @@ use super::*;
 use crate::plot::{Axis, Plot, Point, Series, Style, Xy};
 use crate::recommendation::RecommendedInterval;
 use crate::stats::Interval;
-use crate::verdict::{Direction, Diverged, Effect, Judgement, Method, Rule, Verdict};
+use crate::verdict::{Direction, Diverged, Effect, Judgement, Method, Replicate, Rule, Verdict};
 
 fn rule() -> Rule {
     Rule {
@@ -21,6 +21,7 @@ fn rule() -> Rule {
         interval: Method::Student,
         diverged: Diverged::Inconclusive,
         resolution: 0.0,
+        replicate: Replicate::default(),
     }
 }
 
@@ -262,6 +263,24 @@ fn code_between_backticks_is_code_wherever_a_page_has_sentences() {
     }
     let html = Report { title: "t".into(), summary: words, blocks: vec![] }.to_html();
     assert!(html.contains(shown), "{html}");
+}
+
+#[test]
+fn a_claim_says_what_it_rests_on() {
+    let replicate = Replicate { one: "turn".into(), many: "turns".into() };
+    let of_seeds = claim(Verdict::Reproduced, Some(-0.3), None);
+    let rule = Rule { replicate, diverged: Diverged::Drop, ..of_seeds.rule.clone() };
+    let of_turns = Claim { rule, ..of_seeds };
+    let text = of_turns.to_terminal(200);
+    assert!(
+        text.contains("  from    5 turns\n")
+            && text.contains("3 paired turns; turns that diverged are left out"),
+        "{text}"
+    );
+    let blocks = vec![Block::Verdicts(vec![of_turns])];
+    let report = Report { title: "t".into(), summary: String::new(), blocks };
+    assert!(report.to_markdown().contains("\n- from: 5 turns\n"));
+    assert!(report.to_html().contains("<dt>From</dt><dd>5 turns</dd>"));
 }
 
 #[test]

@@ -58,8 +58,9 @@ impl Samples {
             return Ok(());
         }
         let counts = format!(
-            "without a finite value (diverged or missing): {n_arm} of {} seeds of `{}`, {n_baseline} of {} of `{}`",
+            "without a finite value (diverged or missing): {n_arm} of {} {} of `{}`, {n_baseline} of {} of `{}`",
             self.arm.len(),
+            rule.replicate.many,
             rule.arm,
             self.baseline.len(),
             rule.baseline

@@ -22,6 +22,7 @@ fn rule(direction: Direction, margin: f64) -> Rule {
         interval: Method::Student,
         diverged: Diverged::Inconclusive,
         resolution: 0.0,
+        replicate: Replicate::default(),
     }
 }
 
@@ -479,4 +480,28 @@ proptest! {
         let got = (judgement.verdict == Verdict::Reproduced, judgement.verdict == Verdict::NotReproduced);
         prop_assert_eq!(got, expected);
     }
+}
+
+#[test]
+fn a_reason_calls_replicates_what_the_rule_calls_them() {
+    let replicate = Replicate { one: "piece of text".into(), many: "pieces of text".into() };
+    let of_text = Rule { replicate, ..rule(Direction::Lower, 0.1) };
+    let reason = |rule: &Rule, arm: &[f64]| run(rule, arm, &BASELINE[..arm.len()]).reason;
+    assert!(reason(&of_text, &LOWER).contains("] from 4 pieces of text; all of it"));
+    assert_eq!(reason(&of_text, &[1.0]), "1 piece of text with a value, the rule asks for 3");
+    assert!(reason(&of_text, &BASELINE).starts_with("the pieces of text do not differ"));
+    let gone = [f64::NAN, 1.5, 1.4, 1.7];
+    assert!(reason(&of_text, &gone).contains("1 of 4 pieces of text of `xpos`"));
+    let of_seeds = Rule { replicate: Replicate::default(), ..of_text.clone() };
+    for values in [&LOWER[..], &[1.0], &BASELINE, &gone] {
+        let renamed = reason(&of_text, values).replace("piece of text", "seed");
+        assert_eq!(reason(&of_seeds, values), renamed.replace("pieces of text", "seeds"));
+    }
+    // A configuration that names none is as it was.
+    let text = serde_json::to_string(&of_seeds).unwrap();
+    assert!(!text.contains("replicate"), "{text}");
+    assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), of_seeds);
+    let nameless = Replicate { one: String::new(), ..of_text.replicate.clone() };
+    let error = Rule { replicate: nameless, ..of_seeds }.validate().unwrap_err().to_string();
+    assert_eq!(error, "`replicate.one` must be a noun, got nothing");
 }
