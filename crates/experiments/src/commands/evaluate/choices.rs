@@ -5,16 +5,16 @@
 //! choice's tokens, `acc_norm` sums divided by the choice's characters, `acc_bytes` by its bytes in UTF-8. Neither counts
 //! the delimiter before the choice.
 //!
-//! Context and choice are joined as text, spaces at the end of the context being taken to the choice, and turned into
-//! tokens together; as many tokens as the context has when it is turned into tokens alone are the context, the rest is
-//! the choice. An empty context is the token that begins a text, or else the one that ends it.
+//! Spaces at the end of the context are taken to the choice. The context is turned into tokens alone, and both once more
+//! together: what these have beyond the number of the context's tokens is the choice, also where a token of theirs lies
+//! over the border. An empty context is the token that begins a text, or else the one that ends it; a choice that begins
+//! with this very token is not given it twice.
 
 mod items;
 
-use std::fmt::Write as _;
-use std::fs;
+use std::fs::File;
 use std::io::{IsTerminal, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
@@ -24,7 +24,7 @@ use forerun_tokens::ModelTokenizer;
 use serde_json::{Value, json};
 
 use super::super::ModelArgs;
-use crate::cli::say;
+use crate::cli::{say, tell};
 use crate::interrupt::{self, INTERRUPTED};
 use crate::plan::{counted, wrapped};
 use crate::pretrained::Pretrained;
@@ -47,7 +47,7 @@ pub(crate) struct ChoicesArgs {
     /// Questions, from the first on [default: all].
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Where the log-likelihoods of every question go, as JSON lines.
+    /// Where the log-likelihoods of every question go, as JSON lines, each as soon as it is known.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// One JSON object in place of the table.
@@ -63,9 +63,10 @@ pub(crate) fn choices(args: &ChoicesArgs) -> Result<i32> {
     let mut items = items::read(&args.file)?;
     items.truncate(args.limit.unwrap_or(usize::MAX));
     ensure!(!items.is_empty(), "--limit must be at least 1, got 0");
+    let mut out = args.out.as_deref().map(Lines::open).transpose()?;
     let pretrained = args.model.load()?;
+    out.as_mut().map_or(Ok(()), Lines::begin)?;
     interrupt::install();
-    let mut lines = String::new();
     let mut right: [Vec<f64>; 3] = Default::default();
     for (index, item) in items.iter().enumerate() {
         if interrupt::asked() {
@@ -81,14 +82,51 @@ pub(crate) fn choices(args: &ChoicesArgs) -> Result<i32> {
             "line": item.line, "log_likelihoods": found, "answer": item.answer,
             "acc": answers[0], "acc_norm": answers[1], "acc_bytes": answers[2],
         });
-        let _ = writeln!(lines, "{line}");
+        if let Some(out) = &mut out {
+            out.add(&line)?;
+        }
         progress(index + 1, items.len());
     }
-    if let Some(out) = &args.out {
-        fs::write(out, &lines).with_context(|| format!("cannot write `{}`", out.display()))?;
+    Ok(conclude(&right, &items, args.json))
+}
+
+/// Says what was found, all of it or what there is after Ctrl-C, and gives the exit status.
+fn conclude(right: &[Vec<f64>; 3], items: &[Item], as_json: bool) -> i32 {
+    let answered = &items[..right[0].len()];
+    let whole = answered.len() == items.len();
+    if answered.is_empty() {
+        tell("stopped before the first question was answered");
+        return INTERRUPTED;
     }
-    say(&if args.json { in_json(&right).to_string() } else { in_words(&right, &items) });
-    Ok(if interrupt::asked() { INTERRUPTED } else { 0 })
+    match as_json {
+        true => say(&in_json(right, whole).to_string()),
+        false => say(&in_words(right, answered, items.len())),
+    }
+    if whole { 0 } else { INTERRUPTED }
+}
+
+/// A file of JSON lines, opened before there is anything to write, so that nothing is computed in vain.
+struct Lines<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Lines<'a> {
+    /// What a file of that name holds stays in it until [`Self::begin`].
+    fn open(path: &'a Path) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.with_context(|| format!("cannot write `{}`", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        self.file.set_len(0).with_context(|| format!("cannot write `{}`", self.path.display()))
+    }
+
+    fn add(&mut self, line: &Value) -> Result<()> {
+        let failed = || format!("cannot write `{}`", self.path.display());
+        writeln!(self.file, "{line}").with_context(failed)
+    }
 }
 
 /// The log-likelihood of each choice.
@@ -143,14 +181,14 @@ impl Pair {
             let first = tokenizer.bos_id().or(tokenizer.eos_id());
             let first =
                 first.context("without a question there must be a token that begins a text")?;
-            let continuation = Pretrained::ids(tokenizer.tokenizer().encode_special(continuation)?);
-            return Ok(Self { context: vec![i64::from(first)], continuation });
+            let first = i64::from(first);
+            let all = Pretrained::ids(tokenizer.tokenizer().encode_special(continuation)?);
+            let n_there = usize::from(all.first() == Some(&first));
+            return Ok(Self { context: vec![first], continuation: all[n_there..].to_vec() });
         }
-        let bare = context.trim_end();
         let whole = encode(&format!("{context}{continuation}"))?;
-        let n_context = encode(bare)?.len();
-        let continuation = whole.get(n_context..).unwrap_or_default().to_vec();
-        let context = whole[..n_context.min(whole.len())].to_vec();
+        let context = encode(context.trim_end())?;
+        let continuation = whole.get(context.len()..).unwrap_or_default().to_vec();
         ensure!(!context.is_empty(), "the question has no token");
         Ok(Self { context, continuation })
     }
@@ -176,8 +214,8 @@ fn accuracy(right: &[f64]) -> (f64, f64) {
     (stats::mean(right), stats::sd(right) / (right.len() as f64).sqrt())
 }
 
-fn in_json(right: &[Vec<f64>; 3]) -> Value {
-    let mut all = json!({ "questions": right[0].len() });
+fn in_json(right: &[Vec<f64>; 3], whole: bool) -> Value {
+    let mut all = json!({ "questions": right[0].len(), "whole": whole });
     for (name, right) in METRICS.iter().zip(right) {
         let (value, error) = accuracy(right);
         all[*name] = json!({ "value": value, "standard_error": error });
@@ -185,7 +223,8 @@ fn in_json(right: &[Vec<f64>; 3]) -> Value {
     all
 }
 
-fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
+/// Of the questions that were answered, of `n_asked`.
+fn in_words(right: &[Vec<f64>; 3], items: &[Item], n_asked: usize) -> String {
     let columns = vec![
         Column::text("metric"),
         Column::number("accuracy", ""),
@@ -201,7 +240,10 @@ fn in_words(right: &[Vec<f64>; 3], items: &[Item]) -> String {
     let rows = METRICS.iter().zip(how).zip(right).map(row).collect();
     let guess =
         stats::mean(&items.iter().map(|item| 1.0 / item.choices.len() as f64).collect::<Vec<_>>());
-    let n = counted(right[0].len() as u64, "question");
+    let n = match items.len() == n_asked {
+        true => counted(n_asked as u64, "question"),
+        false => format!("{} of {n_asked} questions, then it was stopped", items.len()),
+    };
     let note = format!("{n}; a guess is right {:.1} % of the time.", 100.0 * guess);
     let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
     format!("{table}\n{}", wrapped("", "", &note))

@@ -42,19 +42,21 @@ fn check(context: &str, continuation: &str, expected: (&[i64], &[i64])) {
 }
 
 #[test]
-fn context_and_choice_are_tokenized_together_and_parted_by_count() {
+fn a_choice_is_what_both_together_have_beyond_the_contexts_own_tokens() {
     const AB: i64 = 257;
     let [a, b, x, space] = [b'a', b'b', b'x', b' '].map(i64::from);
     assert_eq!(tokenizer().encode("xab").unwrap(), [u32::from(b'x'), 257]);
     check("x", "ab", (&[x], &[AB]));
-    // The joined text has a token over the border, which by count belongs to the context.
-    check("xa", "bx", (&[x, AB], &[x]));
-    check("a", "b", (&[AB], &[]));
+    // A token of the joined text lies over the border: nothing of the choice gets into the context.
+    check("xa", "bx", (&[x, a], &[x]));
+    check("a", "b", (&[a], &[]));
     // Spaces at the end of a context go to the choice.
     check("x ", "a", (&[x], &[space, a]));
     check("x  ", "b", (&[x], &[space, space, b]));
     // An empty context is the token that ends a text, where none begins one.
     check("", "ab", (&[256], &[AB]));
+    // The choice has it already.
+    check("", "<|endoftext|>ab", (&[256], &[AB]));
 }
 
 #[test]
@@ -85,4 +87,40 @@ fn log_likelihoods_are_sums_over_the_choices_tokens() {
     let longer = Item { choices: texts(&[&"y".repeat(513), "z"]), ..long };
     let error = log_likelihoods(&pretrained, &longer, "", false).unwrap_err().to_string();
     assert!(error.ends_with("has 513 tokens, the model is made for 512"), "{error}");
+}
+
+#[test]
+fn lines_are_in_the_file_at_once_and_old_ones_stay_until_the_model_is_there() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("out.jsonl");
+    std::fs::write(&path, "old").unwrap();
+    let read = || std::fs::read_to_string(&path).unwrap();
+    let mut lines = Lines::open(&path).unwrap();
+    assert_eq!(read(), "old");
+    lines.begin().unwrap();
+    lines.add(&json!({"a": 1})).unwrap();
+    assert_eq!(read(), "{\"a\":1}\n");
+    lines.add(&json!(2)).unwrap();
+    assert_eq!(read(), "{\"a\":1}\n2\n");
+}
+
+#[test]
+fn what_was_stopped_says_so() {
+    let item = |n: usize| Item {
+        line: n,
+        context: "Q".to_owned(),
+        choices: vec!["a".to_owned(); n],
+        answer: 0,
+    };
+    let items = [item(2), item(4)];
+    let right = [vec![1.0], vec![0.0], vec![1.0]];
+    let text = in_words(&right, &items[..1], 2);
+    let said = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    // A guess among the two choices of what was answered, not among the four of what was not.
+    let expected = "1 of 2 questions, then it was stopped; a guess is right 50.0 % of the time.";
+    assert!(said.ends_with(expected), "{text}");
+    assert_eq!(in_json(&right, false)["whole"], false);
+    assert_eq!(conclude(&right, &items, true), INTERRUPTED);
+    assert_eq!(conclude(&right, &items[..1], true), 0);
+    assert_eq!(conclude(&Default::default(), &items, true), INTERRUPTED);
 }
