@@ -41,6 +41,17 @@ struct ModelArgs {
     threads: Option<u16>,
 }
 
+/// A note if a prompt and what follows it may be more than the model was made for.
+fn length_note(pretrained: &Pretrained, n_prompt: usize, n_new: usize) -> Option<String> {
+    let made_for = usize::try_from(pretrained.model.config().max_seq_len).unwrap_or(usize::MAX);
+    (n_prompt.saturating_add(n_new) > made_for).then(|| {
+        format!(
+            "note: with a prompt of {n_prompt} tokens and {n_new} new ones the text may outgrow the {made_for} tokens that \
+             the model was made for"
+        )
+    })
+}
+
 impl ModelArgs {
     /// Sets the number of threads, and loads.
     fn load(&self) -> Result<Pretrained> {

@@ -13,7 +13,7 @@ use clap::Args;
 use forerun_arch::{Chosen, Generation, GenerationDefaults};
 use forerun_runs::seed::Seed;
 
-use super::ModelArgs;
+use super::{ModelArgs, length_note};
 use crate::cli::tell;
 use crate::interrupt::{self, INTERRUPTED};
 use crate::pretrained::Pretrained;
@@ -32,9 +32,9 @@ pub(crate) struct GenerateArgs {
     /// Text at which to stop; it is not shown. Repeat for more.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// Tokens at most for each prompt.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_new_tokens: usize,
+    /// Tokens at most for each prompt [default: the model's, else 256]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
     /// Prompts that are continued side by side.
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch: usize,
@@ -110,13 +110,17 @@ impl SamplingArgs {
 
 /// Runs the command; the exit status is 130 after Ctrl-C.
 pub(crate) fn generate(args: &GenerateArgs) -> Result<i32> {
-    ensure!(args.max_new_tokens > 0, "--max-new-tokens must be at least 1, got 0");
+    ensure!(args.max_new_tokens != Some(0), "--max-new-tokens must be at least 1, got 0");
     ensure!(args.batch > 0, "--batch must be at least 1, got 0");
     let texts = args.prompts.texts()?;
     let pretrained = args.model.load()?;
-    let options = args.sampling.options(&pretrained.defaults, args.max_new_tokens)?;
-    let prompts = args.prompts.encoded(texts, &pretrained.tokenizer)?;
-    warn_of_length(&pretrained, &prompts, args.max_new_tokens);
+    let limit = |n_prompt: usize| limit(args.max_new_tokens, &pretrained.defaults, n_prompt);
+    let prompts = args.prompts.encoded(texts, &pretrained.tokenizer, limit)?;
+    let options = args.sampling.options(&pretrained.defaults, 1)?; // each batch has its own length
+    let longest = prompts.iter().max_by_key(|prompt| prompt.ids.len().saturating_add(prompt.limit));
+    if let Some(Prompt { ids, limit, .. }) = longest {
+        length_note(&pretrained, ids.len(), *limit).iter().for_each(|note| tell(note));
+    }
     let settings = Settings {
         stops: &args.stop,
         log_probs: args.log_probs,
@@ -147,6 +151,20 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<i32> {
     Ok(if interrupt::asked() { INTERRUPTED } else { 0 })
 }
 
+/// New tokens after a prompt if nobody says.
+const NEW_TOKENS: usize = 256;
+
+/// How many tokens may follow a prompt of `n_prompt`: as many as were asked for, or else as the model's makers allow.
+fn limit(asked: Option<usize>, defaults: &GenerationDefaults, n_prompt: usize) -> Result<usize> {
+    let limit = asked.or_else(|| defaults.new_tokens_after(n_prompt)).unwrap_or(NEW_TOKENS);
+    ensure!(
+        limit > 0,
+        "a prompt has {n_prompt} tokens, and the `max_length` of generation_config.json leaves none to follow it; say how \
+         many with --max-new-tokens"
+    );
+    Ok(limit)
+}
+
 /// How a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -175,27 +193,28 @@ fn one_batch(
         .map(|index| seed.stream(&format!("generate/{}", first + index)))
         .collect();
     let ids: Vec<&[i64]> = prompts.iter().map(|prompt| prompt.ids.as_slice()).collect();
+    let max_new_tokens = prompts.iter().map(|prompt| prompt.limit).max().unwrap_or(1);
+    let options = Generation { max_new_tokens, ..options.clone() };
     let mut failed = None;
-    let new =
-        pretrained.model.generate_batch(
-            &ids,
-            options,
-            &mut rngs,
-            &mut |index, chosen| match next(&mut session, index, chosen) {
-                Ok(goes_on) => goes_on,
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            },
-        )?;
+    let new = pretrained.model.generate_batch(
+        &ids,
+        &options,
+        &mut rngs,
+        &mut |index, chosen| match next(&mut session, index, chosen) {
+            Ok(goes_on) => goes_on,
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        },
+    )?;
     let n_new = new.iter().map(Vec::len).sum();
     if let Some(error) = failed {
         return unread(error).map(|()| Done { n_new, end: Outcome::Unread });
     }
-    let ends = new.iter().map(|new| match new.len() {
+    let ends = new.iter().zip(prompts).map(|(new, prompt)| match new.len() {
         _ if interrupt::asked() => End::Interrupted,
-        n if n == options.max_new_tokens => End::Length,
+        n if n == prompt.limit => End::Length,
         _ => End::Token,
     });
     match session.finish(ends.collect()) {
@@ -220,17 +239,6 @@ fn next(
 fn unread(error: anyhow::Error) -> Result<()> {
     let closed = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     if error.downcast_ref().is_some_and(closed) { Ok(()) } else { Err(error) }
-}
-
-fn warn_of_length(pretrained: &Pretrained, prompts: &[Prompt], max_new_tokens: usize) {
-    let made_for = usize::try_from(pretrained.model.config().max_seq_len).unwrap_or(usize::MAX);
-    let longest = prompts.iter().map(|prompt| prompt.ids.len()).max().unwrap_or(0);
-    if longest.saturating_add(max_new_tokens) > made_for {
-        tell(&format!(
-            "note: with a prompt of {longest} tokens and {max_new_tokens} new ones the text may outgrow the \
-             {made_for} tokens that the model was made for"
-        ));
-    }
 }
 
 #[cfg(test)]

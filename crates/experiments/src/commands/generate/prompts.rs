@@ -18,6 +18,8 @@ pub(super) struct Prompt {
     pub(super) text: String,
     /// With what the model wants around it.
     pub(super) ids: Vec<i64>,
+    /// Tokens that may follow it; at least 1.
+    pub(super) limit: usize,
 }
 
 impl PromptArgs {
@@ -39,11 +41,12 @@ impl PromptArgs {
         Ok(texts)
     }
 
-    /// What the model reads.
+    /// What the model reads; `limit` says how many tokens may follow so many.
     pub(super) fn encoded(
         &self,
         texts: Vec<String>,
         tokenizer: &ModelTokenizer,
+        limit: impl Fn(usize) -> Result<usize>,
     ) -> Result<Vec<Prompt>> {
         let chat = ChatOptions { add_generation_prompt: true, ..ChatOptions::default() };
         let encode = |text: String| -> Result<Prompt> {
@@ -63,7 +66,8 @@ impl PromptArgs {
                     "the prompt is empty, and the model has no token that begins a text",
                 )?);
             }
-            Ok(Prompt { text, ids })
+            let limit = limit(ids.len())?;
+            Ok(Prompt { text, ids, limit })
         };
         texts.into_iter().map(encode).collect()
     }

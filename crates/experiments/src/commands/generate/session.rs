@@ -53,6 +53,8 @@ struct Text<'t> {
     decoder: Option<StreamDecoder<'t>>,
     stops: StopStrings,
     n_tokens: usize,
+    /// As many as there may be.
+    limit: usize,
     /// Everything so far, for JSON.
     whole: String,
 }
@@ -84,6 +86,7 @@ impl<'t, W: Write> Session<'t, W> {
             decoder: Some(tokenizer.stream_decoder()),
             stops: stops.clone(),
             n_tokens: 0,
+            limit: prompt.limit,
             whole: String::new(),
         };
         let texts = prompts.iter().enumerate().map(text).collect();
@@ -93,7 +96,7 @@ impl<'t, W: Write> Session<'t, W> {
         Ok(session)
     }
 
-    /// Takes the next token of a text; breaks if a stop string is complete.
+    /// Takes the next token of a text; breaks if a stop string is complete, or there may be no more tokens.
     pub(super) fn push(&mut self, index: usize, chosen: Chosen) -> Result<ControlFlow<()>> {
         self.texts[index].n_tokens += 1;
         // Each step goes through the texts in order: one that has fewer tokens than a later one has ended.
@@ -118,7 +121,7 @@ impl<'t, W: Write> Session<'t, W> {
         } else {
             text.waiting.push_str(&shown);
         }
-        let ended = text.stops.found().is_some();
+        let ended = text.stops.found().is_some() || text.n_tokens == text.limit;
         if index == self.current {
             self.show()?;
         }
@@ -150,8 +153,9 @@ impl<'t, W: Write> Session<'t, W> {
             }
         }
         let stopped = text.stops.found().is_some();
-        // Only a token ends a text before the others without a word.
-        let end = if stopped { End::Stop } else { end.unwrap_or(End::Token) };
+        // Of those that end a text before the others, a token alone does so without a word.
+        let silent = if text.n_tokens == text.limit { End::Length } else { End::Token };
+        let end = if stopped { End::Stop } else { end.unwrap_or(silent) };
         if self.log_probs {
             let line =
                 json!({ "prompt": self.first + index, "text": text.whole, "end": end.name() });

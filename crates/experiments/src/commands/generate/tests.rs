@@ -7,7 +7,7 @@ use super::prompts::Prompt;
 use super::*;
 
 fn prompts(texts: &[&str]) -> Vec<Prompt> {
-    texts.iter().map(|text| Prompt { text: (*text).to_owned(), ids: vec![0] }).collect()
+    texts.iter().map(|text| Prompt { text: (*text).to_owned(), ids: vec![0], limit: 99 }).collect()
 }
 
 /// Feeds bytes to texts, `(text, byte)`, and says what is on the screen after each and at the end.
@@ -158,4 +158,39 @@ fn a_heading_is_one_short_line() {
     assert_eq!(of(" Why?\n"), "\n[5] Why?\n");
     assert_eq!(of("a\nb"), "\n[5] a…\n");
     assert_eq!(of(&"é".repeat(80)), format!("\n[5] {}…\n", "é".repeat(72)));
+}
+
+#[test]
+fn as_many_tokens_follow_as_were_asked_for_or_else_as_the_models_makers_allow() {
+    let silent = GenerationDefaults::default();
+    let length = GenerationDefaults { max_length: Some(100), ..silent.clone() };
+    let new = GenerationDefaults { max_new_tokens: Some(40), ..length.clone() };
+    let check = |asked, defaults, n_prompt, expected| {
+        assert_eq!(limit(asked, defaults, n_prompt).unwrap(), expected);
+    };
+    check(None, &silent, 10, 256);
+    check(None, &length, 10, 90);
+    check(None, &new, 10, 40);
+    check(Some(7), &new, 10, 7);
+    check(Some(7), &length, 100, 7);
+    let error = limit(None, &length, 100).unwrap_err().to_string();
+    assert!(error.starts_with("a prompt has 100 tokens, and the `max_length`"), "{error}");
+}
+
+#[test]
+fn a_text_of_a_batch_ends_at_its_own_length() {
+    let tokenizer = Tokenizer::bytes();
+    let settings = Settings { stops: &[], log_probs: true, headings: false };
+    let mut two = prompts(&["a", "b"]);
+    two[0].limit = 1;
+    let mut out = Vec::new();
+    let mut session = Session::new(&two, 0, &tokenizer, &settings, &mut out).unwrap();
+    let x = Chosen { token: i64::from(b'x'), log_prob: 0.0 };
+    assert_eq!(session.push(0, x).unwrap(), ControlFlow::Break(()));
+    assert_eq!(session.push(1, x).unwrap(), ControlFlow::Continue(()));
+    assert_eq!(session.push(1, x).unwrap(), ControlFlow::Continue(()));
+    session.finish(vec![End::Length, End::Token]).unwrap();
+    let out = String::from_utf8(out).unwrap();
+    let ends: Vec<&str> = out.lines().filter(|line| line.contains("\"end\"")).collect();
+    assert!(ends[0].contains("length") && ends[1].contains("end-token"), "{out}");
 }
