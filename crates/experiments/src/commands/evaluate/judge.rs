@@ -2,7 +2,9 @@
 
 mod prompts;
 
+use std::cell::Cell;
 use std::env;
+use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use ureq::Agent;
 
+use crate::cli::tell;
 use crate::interrupt;
 
 pub(super) use prompts::{Exchange, prompt};
@@ -28,6 +31,8 @@ pub(super) struct Judge {
     tries: u32,
     /// Wait before the second try; it doubles with each.
     wait: Duration,
+    /// Whether the endpoint has ever answered.
+    heard: Cell<bool>,
 }
 
 /// What a judge is asked.
@@ -75,6 +80,7 @@ impl Judge {
             key: key.map(|key| key.trim().to_owned()),
             tries: 6,
             wait: Duration::from_secs(1),
+            heard: Cell::new(false),
         })
     }
 
@@ -101,10 +107,15 @@ impl Judge {
                 Err(Failure::Final(reason)) => bail!("the judge at `{}`: {reason}", self.url),
                 Err(Failure::Passing(reason, asked)) => (reason, asked),
             };
+            if n_tried == 1 && self.tries > 1 {
+                tell(&format!("the judge: {reason}; trying again"));
+            }
+            if n_tried < self.tries {
+                pause(asked.unwrap_or(wait).min(Duration::from_secs(60)));
+            }
             if n_tried == self.tries || interrupt::asked() {
                 bail!("the judge at `{}`, tried {n_tried} times: {reason}", self.url);
             }
-            pause(asked.unwrap_or(wait).min(Duration::from_secs(60)));
             wait *= 2;
         }
         bail!("the judge at `{}` was not asked", self.url)
@@ -116,7 +127,11 @@ impl Judge {
             request = request.header("authorization", format!("Bearer {key}"));
         }
         let sent = request.send(body);
-        let mut response = sent.map_err(|error| Failure::Passing(error.to_string(), None))?;
+        let mut response = sent.map_err(|error| match !self.heard.get() && is_wrong(&error) {
+            true => Failure::Final(error.to_string()),
+            false => Failure::Passing(error.to_string(), None),
+        })?;
+        self.heard.set(true);
         let status = response.status().as_u16();
         let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
         let after = after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
@@ -140,6 +155,20 @@ impl Judge {
         let words: String =
             text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
         format!("status {status}: {words}")
+    }
+}
+
+/// Whether an error says that the address is wrong, or the other side not who it says it is: of an endpoint that has never
+/// answered, waiting mends neither.
+fn is_wrong(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Io(error) => {
+            error.kind() == ErrorKind::InvalidData // a certificate, within the handshake
+                || error.to_string().contains("failed to lookup address")
+        }
+        ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Tls(_) => true,
+        ureq::Error::Rustls(_) => true,
+        _ => false,
     }
 }
 

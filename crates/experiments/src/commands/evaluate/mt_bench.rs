@@ -2,7 +2,8 @@
 //!
 //! Zheng et al. 2023, arXiv:2306.05685. As in the authors' program, the temperature goes by the category, each turn is
 //! graded by itself, and a model's score is the mean of all grades. Reference answers are shown to the judge for
-//! mathematics, reasoning and coding where a question has one; the authors show GPT-4's for all of these.
+//! mathematics, reasoning and coding where a question has one for every turn so far; the authors show GPT-4's for all of
+//! these.
 
 mod answers;
 mod files;
@@ -18,6 +19,7 @@ use super::super::ModelArgs;
 use super::judge::{Exchange, Judge, prompt, rating};
 use crate::cli::{say, tell};
 use crate::interrupt::{self, INTERRUPTED};
+use crate::pretrained::Place;
 use answers::Writer;
 use files::{Answer, Files, Grade};
 
@@ -70,10 +72,20 @@ struct Question {
 }
 
 impl Question {
-    /// What the judge is shown of the reference answers.
-    fn references(&self) -> Option<&[String; 2]> {
-        let shown = ["math", "reasoning", "coding"].contains(&self.category.as_str());
-        self.reference.as_ref().filter(|_| shown)
+    /// Whether the authors show the judge a right answer.
+    fn wants_references(&self) -> bool {
+        ["math", "reasoning", "coding"].contains(&self.category.as_str())
+    }
+
+    /// What the judge is shown as the right answer of a turn, counted from 0. An empty one would say that nothing is right.
+    fn reference(&self, index: usize) -> Option<&str> {
+        let both = self.reference.as_ref().filter(|_| self.wants_references())?;
+        both.get(index).map(String::as_str).filter(|text| !text.trim().is_empty())
+    }
+
+    /// Whether a turn, counted from 1, is graded without the reference answers that the authors show.
+    fn lacks_references(&self, turn: usize) -> bool {
+        self.wants_references() && (0..turn).any(|index| self.reference(index).is_none())
     }
 }
 
@@ -81,6 +93,11 @@ impl Question {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Settings {
     model: String,
+    /// Of the model's files; none where they cannot be read, and then they are not compared.
+    #[serde(default)]
+    files: Option<String>,
+    #[serde(default)]
+    tokenizer: String,
     precision: String,
     max_new_tokens: usize,
     seed: u64,
@@ -95,15 +112,7 @@ pub(crate) fn mt_bench(args: &MtBenchArgs) -> Result<i32> {
         _ => None,
     };
     let questions = questions(args.limit)?;
-    let settings = Settings {
-        model: args.model.model.clone(),
-        precision: args
-            .model
-            .precision
-            .map_or_else(|| "as stored".to_owned(), |kind| format!("{kind:?}")),
-        max_new_tokens: args.max_new_tokens,
-        seed: args.seed,
-    };
+    let settings = settings(args);
     let files = Files::open(&args.out, &settings)?;
     interrupt::install();
     answer(args, &files, &questions)?;
@@ -116,6 +125,21 @@ pub(crate) fn mt_bench(args: &MtBenchArgs) -> Result<i32> {
         say(&score::in_words(&questions, &grades, judge.model()));
     }
     Ok(done(&format!("grades: {}", files.grades_file().display())))
+}
+
+fn settings(args: &MtBenchArgs) -> Settings {
+    let own = || "the model's own".to_owned();
+    Settings {
+        model: args.model.model.clone(),
+        files: Place::find(&args.model.model).and_then(|place| place.fingerprint()).ok(),
+        tokenizer: args.model.tokenizer.clone().unwrap_or_else(own),
+        precision: args
+            .model
+            .precision
+            .map_or_else(|| "as stored".to_owned(), |kind| format!("{kind:?}")),
+        max_new_tokens: args.max_new_tokens,
+        seed: args.seed,
+    }
 }
 
 fn done(text: &str) -> i32 {
@@ -147,11 +171,7 @@ fn answer(args: &MtBenchArgs, files: &Files, questions: &[Question]) -> Result<(
     if missing.is_empty() {
         return Ok(());
     }
-    let writer = Writer {
-        pretrained: args.model.load()?,
-        max_new_tokens: args.max_new_tokens,
-        seed: args.seed,
-    };
+    let writer = Writer::new(args.model.load()?, args.max_new_tokens, args.seed);
     let mut n_done = questions.len() - missing.len();
     // Of one category together, as these share a temperature.
     for same in missing.chunk_by(|a, b| a.category == b.category) {
@@ -186,7 +206,10 @@ fn grade(judge: &Judge, files: &Files, questions: &[Question]) -> Result<()> {
             if interrupt::asked() {
                 return Ok(());
             }
-            let text = judge.ask(&prompt(&exchanges(question, answer, turn))?)?;
+            let text = match judge.ask(&prompt(&exchanges(question, answer, turn))?) {
+                Err(_) if interrupt::asked() => return Ok(()),
+                answer => answer?,
+            };
             let rating = rating(&text);
             let judge = judge.model().to_owned();
             files.add_grade(&Grade {
@@ -207,7 +230,7 @@ fn exchanges<'a>(question: &'a Question, answer: &'a Answer, turn: usize) -> Vec
     let exchange = |index: usize| Exchange {
         question: &question.turns[index],
         answer: &answer.turns[index],
-        reference: question.references().map(|both| both[index].as_str()),
+        reference: question.reference(index),
     };
     (0..turn).map(exchange).collect()
 }

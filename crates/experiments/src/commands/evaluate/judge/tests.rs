@@ -150,3 +150,40 @@ fn prompts_are_filled_once() {
         assert!(!request.user.contains("{ref_answer") && !request.user.contains("{question_"));
     }
 }
+
+#[test]
+fn what_waiting_cannot_mend_is_told_apart() {
+    use ureq::Error;
+    let io = |kind: ErrorKind, text: &str| Error::Io(std::io::Error::new(kind, text));
+    for (error, expected) in [
+        (Error::HostNotFound, true),
+        (io(ErrorKind::Other, "failed to lookup address information: unknown"), true),
+        (io(ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"), true),
+        (Error::Tls("no certificate"), true),
+        (io(ErrorKind::ConnectionRefused, "refused"), false),
+        (io(ErrorKind::ConnectionReset, "reset"), false),
+        (Error::ConnectionFailed, false),
+    ] {
+        assert_eq!(is_wrong(&error), expected, "{error}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_speaks_no_tls_is_asked_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 512]);
+            let _ = stream.write_all(b"HTTP/1.1 400 what?\r\n\r\n"); // no handshake
+        }
+    });
+    let error = quick(&url).ask(&request()).unwrap_err().to_string();
+    assert!(!error.contains("tried"), "{error}");
+    // One that has answered before is asked again.
+    let judge = quick(&url);
+    judge.heard.set(true);
+    let error = judge.ask(&request()).unwrap_err().to_string();
+    assert!(error.contains("tried 3 times"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! The model's answers.
 
+use std::cell::Cell;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
@@ -9,14 +10,18 @@ use forerun_tokens::{ChatMessage, ChatOptions};
 
 use super::Question;
 use super::files::Answer;
+use crate::cli::tell;
+use crate::commands::length_note;
 use crate::interrupt;
 use crate::pretrained::Pretrained;
 
 /// What answers.
 pub(super) struct Writer {
-    pub(super) pretrained: Pretrained,
-    pub(super) max_new_tokens: usize,
-    pub(super) seed: u64,
+    pretrained: Pretrained,
+    max_new_tokens: usize,
+    seed: u64,
+    /// Whether it was said that a text may outgrow the model.
+    told: Cell<bool>,
 }
 
 /// Temperatures by category, as in FastChat's `llm_judge`.
@@ -29,6 +34,10 @@ fn temperature(category: &str) -> f64 {
 }
 
 impl Writer {
+    pub(super) fn new(pretrained: Pretrained, max_new_tokens: usize, seed: u64) -> Self {
+        Self { pretrained, max_new_tokens, seed, told: Cell::new(false) }
+    }
+
     /// Answers questions of one category side by side, both turns; none after Ctrl-C.
     pub(super) fn answer(&self, questions: &[&Question]) -> Result<Option<Vec<Answer>>> {
         let mut talks: Vec<Vec<ChatMessage>> = vec![Vec::new(); questions.len()];
@@ -49,6 +58,14 @@ impl Writer {
         Ok(Some(questions.iter().zip(&talks).map(answer).collect()))
     }
 
+    /// Says once that a text may outgrow the model.
+    fn warn_of_length(&self, longest: usize) {
+        let note = length_note(&self.pretrained, longest, self.max_new_tokens);
+        if let Some(note) = note.filter(|_| !self.told.replace(true)) {
+            tell(&note);
+        }
+    }
+
     fn turn(
         &self,
         questions: &[&Question],
@@ -62,6 +79,7 @@ impl Writer {
             .map(|talk| Ok(Pretrained::ids(tokenizer.encode_chat(talk, &chat)?)))
             .collect::<Result<_>>()?;
         let prompts: Vec<&[i64]> = prompts.iter().map(Vec::as_slice).collect();
+        self.warn_of_length(prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0));
         let options = Generation {
             max_new_tokens: self.max_new_tokens,
             temperature: temperature(&questions[0].category),

@@ -43,11 +43,12 @@ impl Files {
         let path = dir.join("settings.json");
         if path.is_file() {
             let there: Settings = read_json(&path)?;
-            if there != *settings {
+            let differences = differences(&there, settings);
+            if !differences.is_empty() {
                 bail!(
                     "`{}` holds answers of other settings ({}); choose another --out",
                     dir.display(),
-                    differences(&there, settings).join(", ")
+                    differences.join(", ")
                 );
             }
         } else {
@@ -91,19 +92,24 @@ impl Files {
 /// `model: a, not b`.
 fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     let fields = |settings: &Settings| {
-        let Settings { model, precision, max_new_tokens, seed } = settings;
+        let Settings { model, files: _, tokenizer, precision, max_new_tokens, seed } = settings;
         [
             ("model", model.clone()),
+            ("tokenizer", tokenizer.clone()),
             ("precision", precision.clone()),
             ("max-new-tokens", max_new_tokens.to_string()),
             ("seed", seed.to_string()),
         ]
     };
     let pairs = fields(there).into_iter().zip(fields(asked));
-    pairs
+    let mut found: Vec<String> = pairs
         .filter(|(a, b)| a != b)
         .map(|((name, a), (_, b))| format!("{name}: {a}, not {b}"))
-        .collect()
+        .collect();
+    if matches!((&there.files, &asked.files), (Some(then), Some(now)) if then != now) {
+        found.push("the model's files have changed since".to_owned());
+    }
+    found
 }
 
 /// The lines of a file, none if it is not there. A last line that was cut off by a kill is left out.

@@ -36,6 +36,18 @@ pub(super) fn in_words(questions: &[Question], grades: &[Grade], judge: &str) ->
         let answers = counted(unread as u64, "answer");
         note.push_str(&format!(" {answers} of the judge had no grade in {it}, left out."));
     }
+    let lacks = |grade: &&&Grade| {
+        let question = questions.iter().find(|question| question.question_id == grade.question_id);
+        question.is_some_and(|question| question.lacks_references(grade.turn))
+    };
+    let n_lacking = of_these.iter().filter(lacks).count();
+    if n_lacking > 0 {
+        note.push_str(&format!(
+            " Of those in mathematics, reasoning and coding {n_lacking} {} given without a reference answer, which the authors \
+             show for all of them.",
+            if n_lacking == 1 { "was" } else { "were" }
+        ));
+    }
     let table = Table { caption: String::new(), columns, rows }.to_terminal(80);
     format!("{table}\n{}", wrapped("", "", &note))
 }

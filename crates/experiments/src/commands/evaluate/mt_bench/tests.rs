@@ -7,7 +7,8 @@ use crate::pretrained::write_drawn;
 
 fn settings() -> Settings {
     let (model, precision) = ("m".to_owned(), "as stored".to_owned());
-    Settings { model, precision, max_new_tokens: 4, seed: 1 }
+    let (files, tokenizer) = (Some("f".to_owned()), "own".to_owned());
+    Settings { model, files, tokenizer, precision, max_new_tokens: 4, seed: 1 }
 }
 
 #[test]
@@ -20,8 +21,9 @@ fn the_questions_are_all_there() {
     }
     assert!(of_category.len() == 8 && of_category.values().all(|&n| n == 10), "{of_category:?}");
     assert_eq!(all.iter().filter(|question| question.reference.is_some()).count(), 39);
-    // Mathematics and reasoning have all of theirs, coding all but one.
-    assert_eq!(all.iter().filter(|question| question.references().is_some()).count(), 29);
+    // Coding lacks one question's references, reasoning three questions' for the second turn.
+    let lacking = |turn| all.iter().filter(|question| question.lacks_references(turn)).count();
+    assert_eq!((lacking(1), lacking(2)), (1, 4));
     assert_eq!(questions(Some(2)).unwrap().len(), 16);
 }
 
@@ -44,6 +46,13 @@ fn a_folder_goes_on_and_refuses_other_settings() {
     assert_eq!(files.read_answers().unwrap(), [answer(1)]);
     files.add_answer(&answer(2)).unwrap();
     assert_eq!(files.read_answers().unwrap(), [answer(1), answer(2)]);
+    let refused = |other: Settings| Files::open(&dir, &other).unwrap_err().to_string();
+    let error = refused(Settings { tokenizer: "bytes".to_owned(), ..settings() });
+    assert!(error.contains("(tokenizer: own, not bytes)"), "{error}");
+    let error = refused(Settings { files: Some("g".to_owned()), ..settings() });
+    assert!(error.contains("(the model's files have changed since)"), "{error}");
+    // A model that is not there any more is not asked for again.
+    Files::open(&dir, &Settings { files: None, ..settings() }).unwrap();
     let other = Settings { max_new_tokens: 5, seed: 2, ..settings() };
     let error = Files::open(&dir, &other).unwrap_err().to_string();
     assert!(
@@ -101,6 +110,48 @@ fn grades_are_averaged_by_category_and_turn() {
     assert_eq!(row("writing"), ["writing", "8.00", "5.00", "6.50", "2"]);
     let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(one_line.contains("1 answer of the judge had no grade in it, left out."), "{text}");
+    assert!(!one_line.contains("reference"), "{text}");
+    // Question 103 has a reference for its first turn only.
+    let half = all.iter().find(|q| q.question_id == 103).unwrap();
+    let grades = [grade(half, 1, Some(2.0)), grade(half, 2, Some(3.0))];
+    let text = score::in_words(&all, &grades, "j");
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(one_line.contains("1 was given without a reference answer"), "{text}");
+}
+
+#[test]
+fn a_judge_is_never_told_that_nothing_is_right() {
+    let all = questions(None).unwrap();
+    let turns = ["A1".to_owned(), "A2".to_owned()];
+    for question in &all {
+        let category = question.category.clone();
+        let answer = Answer { question_id: question.question_id, category, turns: turns.clone() };
+        for turn in 1..=2 {
+            let asked = prompt(&exchanges(question, &answer, turn)).unwrap().user;
+            let shown = question.wants_references() && !question.lacks_references(turn);
+            assert_eq!(asked.contains("Reference Answer"), shown, "{}", question.question_id);
+            assert!(!asked.contains("[The Start of Reference Answer]\n\n"), "{asked}");
+            assert!(!asked.contains("### Reference answer:\n\n"), "{asked}");
+        }
+    }
+    let half = all.iter().find(|question| question.question_id == 103).unwrap();
+    assert!(half.reference(0).is_some() && half.reference(1).is_none());
+}
+
+#[test]
+fn a_model_that_was_written_anew_is_another() {
+    let place = tempfile::tempdir().unwrap();
+    write_drawn(place.path(), 1).unwrap();
+    let fingerprint = || Place::Folder(place.path().to_owned()).fingerprint().unwrap();
+    let before = fingerprint();
+    assert_eq!(fingerprint(), before);
+    std::fs::write(place.path().join("tokenizer_config.json"), "{}").unwrap();
+    let other = fingerprint();
+    assert_ne!(other, before);
+    std::thread::sleep(std::time::Duration::from_millis(20)); // a file system's clock has ticks
+    write_drawn(place.path(), 2).unwrap();
+    std::fs::write(place.path().join("tokenizer_config.json"), "{}").unwrap();
+    assert_ne!(fingerprint(), other);
 }
 
 fn args(model: &str, out: &std::path::Path, judge: Option<String>) -> MtBenchArgs {
