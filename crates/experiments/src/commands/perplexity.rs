@@ -12,12 +12,15 @@ use serde_json::{Value, json};
 
 use super::ModelArgs;
 use super::texts::{self, Text};
-use crate::cli::say;
+use crate::cli::{say, tell};
 use crate::interrupt::{self, INTERRUPTED};
-use crate::pretrained::Pretrained;
+use crate::plan::{counted, wrapped};
+use crate::pretrained::{Place, Pretrained};
 use windows::{Window, windows};
 
 const CONFIDENCE: f64 = 0.95;
+/// Tokens of a window, unless the model is made for less.
+const WINDOW: usize = 1024;
 /// More texts are shown together only.
 const MAX_ROWS: usize = 20;
 
@@ -29,12 +32,12 @@ pub(crate) struct PerplexityArgs {
     /// Texts: .txt, .md, .jsonl or .parquet, the first three also .gz or .zst; each document is one.
     #[arg(value_name = "FILE", required_unless_present = "books")]
     files: Vec<PathBuf>,
-    /// The four embedded novels.
+    /// The four embedded novels; without texts of its own `quantize` calibrates on three of them.
     #[arg(long)]
     books: bool,
-    /// Tokens that the model sees at a time.
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    window: usize,
+    /// Tokens that the model sees at a time [default: 1024, or what the model is made for if that is less].
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
     /// Tokens from one window to the next: each is scored once, after at least window - stride others of its text.
     /// [default: half the window]
     #[arg(long, value_name = "N")]
@@ -157,7 +160,8 @@ impl Mean {
 
 /// Runs the command; the exit status is 130 after Ctrl-C.
 pub(crate) fn perplexity(args: &PerplexityArgs) -> Result<i32> {
-    let (window, stride) = sizes(args)?;
+    let made_for = Place::find(&args.model.model)?.config()?.max_seq_len;
+    let (window, stride) = sizes(args, usize::try_from(made_for).unwrap_or(usize::MAX))?;
     let mut all = texts::of_files(&args.files)?;
     if args.books {
         all.extend(texts::books(None)?);
@@ -165,36 +169,98 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result<i32> {
     let pretrained = args.model.load()?;
     interrupt::install();
     let mut scores: Vec<(String, Score)> = Vec::new();
+    let mut n_empty = 0;
     for text in &all {
         let score = score(&pretrained, text, window, stride, args.max_tokens)?;
-        if !score.pieces.is_empty() {
-            scores.push((text.name.clone(), score));
+        match score.pieces.is_empty() {
+            false => scores.push((text.name.clone(), score)),
+            true if !interrupt::asked() => n_empty += 1,
+            true => {}
         }
         if interrupt::asked() {
             break;
         }
     }
     if scores.is_empty() {
-        return Ok(INTERRUPTED); // nothing else leaves a text without a piece
+        ensure!(
+            interrupt::asked(),
+            "none of the {} has a token to predict",
+            counted(n_empty, "text")
+        );
+        tell("stopped before anything was scored");
+        return Ok(INTERRUPTED);
     }
     let mut total = Score::default();
     scores.iter().for_each(|(_, score)| total.join(score));
+    let notes = Notes {
+        n_texts: all.len(),
+        n_empty,
+        stopped: interrupt::asked(),
+        held_out: if args.books { held_out()? } else { None },
+    };
     if args.json {
         let each: Vec<Value> = scores.iter().map(|(name, score)| score.to_json(name)).collect();
         let mut whole = total.to_json("all");
         whole["window"] = json!(window);
         whole["stride"] = json!(stride);
         whole["texts"] = json!(each);
-        whole["whole"] = json!(!interrupt::asked());
+        whole["texts_without_tokens"] = json!(n_empty);
+        whole["whole"] = json!(!notes.stopped);
         say(&whole.to_string());
     } else {
-        say(&in_words(&scores, &total, window, stride));
+        say(&(in_words(&scores, &total, window, stride) + &notes.in_words(scores.len())));
     }
-    Ok(if interrupt::asked() { INTERRUPTED } else { 0 })
+    Ok(if notes.stopped { INTERRUPTED } else { 0 })
 }
 
-fn sizes(args: &PerplexityArgs) -> Result<(usize, usize)> {
-    let window = args.window;
+/// What a table does not show by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Notes {
+    /// All that were named.
+    n_texts: usize,
+    /// Those without a token to predict.
+    n_empty: u64,
+    /// Whether Ctrl-C came before the end.
+    stopped: bool,
+    /// The embedded book that `quantize` does not look at, if those were read.
+    held_out: Option<String>,
+}
+
+impl Notes {
+    fn in_words(&self, n_scored: usize) -> String {
+        let mut notes = Vec::new();
+        if self.stopped {
+            notes.push(format!(
+                "Stopped before the end: {n_scored} of {} are here, the last perhaps in part.",
+                counted(self.n_texts as u64, "text")
+            ));
+        }
+        if self.n_empty > 0 {
+            notes.push(format!("{} had nothing to predict.", counted(self.n_empty, "text")));
+        }
+        if let Some(title) = &self.held_out {
+            notes.push(format!(
+                "Unless it was given --text, quantize calibrated on all of the embedded novels but {title}: of a model of its \
+                 making, that one alone is new to it."
+            ));
+        }
+        notes.iter().map(|note| wrapped("", "", note)).collect()
+    }
+}
+
+fn held_out() -> Result<Option<String>> {
+    Ok(texts::books(Some("validation"))?.into_iter().next().map(|text| text.name))
+}
+
+/// Window and stride, for a model that was made for so many tokens.
+fn sizes(args: &PerplexityArgs, made_for: usize) -> Result<(usize, usize)> {
+    let window = args.window.unwrap_or(WINDOW.min(made_for));
+    if window > made_for {
+        tell(&format!(
+            "note: --window {window} is more than the {made_for} tokens that the model was made for: what comes after them \
+             shows how it extrapolates"
+        ));
+    }
     ensure!(window >= 2, "--window must be at least 2, got {window}");
     let stride = args.stride.unwrap_or(window / 2).max(1);
     ensure!(
@@ -207,7 +273,7 @@ fn sizes(args: &PerplexityArgs) -> Result<(usize, usize)> {
     Ok((window, stride))
 }
 
-/// Scores one text; after Ctrl-C, what there is of it.
+/// Scores one text: no piece if it has no token to predict; after Ctrl-C, what there is of it.
 fn score(
     pretrained: &Pretrained,
     text: &Text,
@@ -222,7 +288,9 @@ fn score(
     let n_before = before.len();
     let read = [before, Pretrained::ids(ids[..n_read].to_vec())].concat();
     let plan = windows(read.len(), n_before.max(1), window, stride);
-    ensure!(!plan.is_empty(), "`{}` has too few tokens to predict one: {n_read}", text.name);
+    if plan.is_empty() {
+        return Ok(Score::default());
+    }
     let mut score = Score::default();
     let mut end = n_before.max(1);
     for (index, Window { from, scored }) in plan.iter().enumerate() {
@@ -289,13 +357,9 @@ fn in_words(scores: &[(String, Score)], total: &Score, window: usize, stride: us
     );
     let mut text = Table { caption: String::new(), columns, rows }.to_terminal(80);
     text.push('\n');
-    text.push_str(&crate::plan::wrapped("", "", &caption));
+    text.push_str(&wrapped("", "", &caption));
     if total.n_left > 0 {
-        text.push_str(&crate::plan::wrapped(
-            "",
-            "",
-            &format!("{} tokens were left out.", total.n_left),
-        ));
+        text.push_str(&wrapped("", "", &format!("{} tokens were left out.", total.n_left)));
     }
     text
 }

@@ -22,7 +22,7 @@ use crate::plan::quantity;
 use crate::pretrained::{Place, Pretrained};
 
 /// Hessians that are in memory together, in bytes: 4 for each pair of input channels of each linear map.
-const HESSIAN_BYTES: i64 = 1 << 30;
+pub(crate) const HESSIAN_BYTES: i64 = 1 << 30;
 
 /// The command line of `quantize`.
 #[derive(Args, Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct QuantizeArgs {
     /// Of the embedding table and the head, rounded to the nearest.
     #[arg(long, value_enum, default_value_t = Tables::Int8)]
     tables: Tables,
-    /// Texts that gptq calibrates on: .txt, .md, .jsonl or .parquet; repeat for more [default: the embedded novels but
-    /// one].
+    /// Texts that gptq calibrates on: .txt, .md, .jsonl or .parquet; repeat for more [default: three of the four embedded
+    /// novels, which `perplexity --books` reads too].
     #[arg(long, value_name = "FILE")]
     text: Vec<PathBuf>,
     /// Tokens that gptq calibrates on, spread over the texts.
@@ -127,8 +127,10 @@ impl QuantizeArgs {
             [] => texts::books(Some("train"))?,
             files => texts::of_files(files)?,
         };
-        let tokenizer = Place::Folder(from.to_owned()).tokenizer(self.tokenizer.as_deref())?;
-        let pieces = pieces(&texts, &tokenizer, self.text_tokens, PIECE)?;
+        let place = Place::Folder(from.to_owned());
+        let tokenizer = place.tokenizer(self.tokenizer.as_deref())?;
+        let longest = usize::try_from(place.config()?.max_seq_len).unwrap_or(usize::MAX);
+        let pieces = pieces(&texts, &tokenizer, self.text_tokens, PIECE.min(longest))?;
         let n_tokens: usize = pieces.iter().map(Vec::len).sum();
         tell(&format!("calibrating on {n_tokens} tokens of {} texts", texts.len()));
         Ok(pieces)
@@ -202,13 +204,18 @@ pub(crate) fn quantized(
 
 /// As many as [`HESSIAN_BYTES`] allow; each such part reads the texts once more.
 fn blocks_at_once(config: &LmConfig) -> usize {
+    usize::try_from(HESSIAN_BYTES / hessian_bytes(config)).unwrap_or(1).max(1)
+}
+
+/// Bytes of the Hessians of one block.
+pub(crate) fn hessian_bytes(config: &LmConfig) -> i64 {
     let (d_model, d_ff) = (config.d_model, config.d_ff);
-    let a_block = 4 * (6 * d_model * d_model + d_ff * d_ff);
-    usize::try_from(HESSIAN_BYTES / a_block).unwrap_or(1).max(1)
+    4 * (6 * d_model * d_model + d_ff * d_ff)
 }
 
 /// Pieces of `piece` tokens, `n_tokens` in all, from places that are spread evenly over each text; shorter ones only of
-/// texts that are short themselves.
+/// texts that are short themselves. Each begins with what the tokenizer puts before a text: a model may treat its first token
+/// as no other, with activations that nothing else has.
 pub(crate) fn pieces(
     texts: &[Text],
     tokenizer: &ModelTokenizer,
@@ -219,9 +226,10 @@ pub(crate) fn pieces(
     for text in texts {
         of_text.push(Pretrained::ids(tokenizer.tokenizer().encode(&text.text)?));
     }
-    let found = spread(&of_text, n_tokens, piece);
+    let before = Pretrained::ids(tokenizer.encode_prompt("")?);
+    let found = spread(&of_text, n_tokens, piece.saturating_sub(before.len()).max(1));
     ensure!(!found.is_empty(), "the texts have no tokens to calibrate on, or --text-tokens is 0");
-    Ok(found)
+    Ok(found.iter().map(|own| [before.as_slice(), own.as_slice()].concat()).collect())
 }
 
 fn spread(texts: &[Vec<i64>], n_tokens: usize, piece: usize) -> Vec<Vec<i64>> {

@@ -43,3 +43,44 @@ fn the_interval_of_a_ratio_covers_it() {
         .count();
     assert!((1820..=1960).contains(&n_covered), "{n_covered} of 2000");
 }
+
+fn args(window: Option<usize>, stride: Option<usize>) -> PerplexityArgs {
+    PerplexityArgs {
+        model: ModelArgs {
+            model: String::new(),
+            precision: None,
+            tokenizer: None,
+            device: "cpu".to_owned(),
+            threads: None,
+        },
+        files: Vec::new(),
+        books: false,
+        window,
+        stride,
+        max_tokens: None,
+        json: false,
+    }
+}
+
+#[test]
+fn a_window_is_what_the_model_is_made_for_unless_that_is_much() {
+    assert_eq!(sizes(&args(None, None), 8192).unwrap(), (1024, 512));
+    assert_eq!(sizes(&args(None, None), 512).unwrap(), (512, 256));
+    assert_eq!(sizes(&args(Some(2048), Some(100)), 512).unwrap(), (2048, 100)); // who asks gets it
+    let error = sizes(&args(None, Some(600)), 512).unwrap_err().to_string();
+    assert_eq!(error, "--stride must be from 1 to 511, below the window, got 600");
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let whole = Notes { n_texts: 3, n_empty: 0, stopped: false, held_out: None };
+    assert_eq!(whole.in_words(3), "");
+    let of = |notes: &Notes, n| notes.in_words(n).split_whitespace().collect::<Vec<_>>().join(" ");
+    let stopped = Notes { stopped: true, ..whole.clone() };
+    assert!(of(&stopped, 2).starts_with("Stopped before the end: 2 of 3 texts are here"));
+    let empty = Notes { n_empty: 1, ..whole.clone() };
+    assert_eq!(of(&empty, 2), "1 text had nothing to predict.");
+    let books = Notes { held_out: held_out().unwrap(), ..whole };
+    let title = books.held_out.clone().unwrap();
+    assert!(of(&books, 3).contains(&format!("but {title}: of a model")), "{}", of(&books, 3));
+}
