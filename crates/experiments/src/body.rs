@@ -44,7 +44,7 @@ pub(crate) fn own_settings(kind: &str) -> Result<&'static [&'static str]> {
         "multilingual-mixture" => {
             Ok(&["arms", "families", "mixing", "design", "checks", "transfer"])
         }
-        "quantization" => Ok(&["model", "arms", "calibration", "reading"]),
+        "quantization" => Ok(&["model", "arms", "calibration", "reading", "timing"]),
         other => bail!("kind: there is no kind of experiment `{other}`"),
     }
 }
@@ -158,13 +158,35 @@ impl Body {
         claim: &Claim,
     ) -> Option<(usize, &'static str)> {
         match self {
-            Self::Quantization(_) => {
-                Some((usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "piece"))
+            Self::Quantization(body) => {
+                let (n, noun) = body.replicates(experiment, claim);
+                Some((usize::try_from(n).unwrap_or(usize::MAX), noun))
             }
             Self::MultilingualMixture(body) => {
                 Some((multilingual::n_mixtures(body, claim)?, "mixture"))
             }
             _ => None,
+        }
+    }
+
+    /// Numbers that a claim is judged from: one a seed, or whatever takes the place of seeds.
+    pub(crate) fn n_values(&self, experiment: &Experiment, claim: &Claim) -> u64 {
+        match self {
+            Self::Quantization(body) => body.replicates(experiment, claim).0,
+            _ => experiment.seeds,
+        }
+    }
+
+    /// A judgement of a run in which `jobs` cells ran at a time.
+    pub(crate) fn on_this_machine(
+        &self,
+        claim: &Claim,
+        judgement: Judgement,
+        jobs: usize,
+    ) -> Judgement {
+        match self {
+            Self::Quantization(_) => quantization::on_this_machine(claim, judgement, jobs),
+            _ => judgement,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::data::Input;
 use crate::evaluate::EvaluateLm;
 use crate::external::External;
 use crate::multilingual::{AssessMixture, FitMixture, TrainMixture};
-use crate::quantization::{MakeWeights, MeasureWeights};
+use crate::quantization::{MakeWeights, MeasureWeights, TimeWeights};
 use crate::train_lm::TrainLm;
 use crate::train_stack::TrainStack;
 use crate::unigram::UnigramLoss;
@@ -63,8 +63,10 @@ pub enum Task {
     AssessMixture(AssessMixture),
     /// Writes a model's weights in a format.
     MakeWeights(MakeWeights),
-    /// Measures a model in a format: memory, speed, perplexity.
+    /// Measures a model in a format: memory and perplexity.
     MeasureWeights(MeasureWeights),
+    /// Measures how fast a model in a format reads and writes.
+    TimeWeights(TimeWeights),
 }
 
 impl Task {
@@ -81,7 +83,8 @@ impl Task {
             Self::FitMixture(_) => ("fit-mixture", 2),
             Self::AssessMixture(_) => ("assess-mixture", 3),
             Self::MakeWeights(_) => ("make-weights", 1),
-            Self::MeasureWeights(_) => ("measure-weights", 1),
+            Self::MeasureWeights(_) => ("measure-weights", 2),
+            Self::TimeWeights(_) => ("time-weights", 1),
         }
     }
 }

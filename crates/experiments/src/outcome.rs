@@ -119,7 +119,13 @@ pub(crate) fn gather(
     write_results(&dir.join("series.parquet"), &points)?;
     write_json(&dir.join("samples.json"), &texts)?;
     let curves = curves(&points);
-    write_json(&dir.join("verdict.json"), &judge_all(experiment, &rows, &curves)?)?;
+    let jobs = Manifest::read(&dir.join("manifest.json"))?.machine.jobs;
+    let mut verdicts = judge_all(experiment, &rows, &curves)?;
+    for (verdict, claim) in verdicts.iter_mut().zip(&experiment.claims) {
+        let judged = verdict.judgement.clone();
+        verdict.judgement = experiment.body.on_this_machine(claim, judged, jobs);
+    }
+    write_json(&dir.join("verdict.json"), &verdicts)?;
     tensorboard::write(&dir.join("tensorboard"), &curves)?;
     let outcome = Outcome::read(dir)?;
     let recommendations = experiment.body.recommendation(&outcome);
@@ -199,7 +205,8 @@ fn judge_one(
     curves: &[Curve],
 ) -> Result<ClaimVerdict> {
     let measured = |measure: &Measure| -> Vec<f64> {
-        (0..experiment.seeds).map(|seed| value(experiment, curves, measure, seed)).collect()
+        let n = experiment.body.n_values(experiment, claim);
+        (0..n).map(|seed| value(experiment, curves, measure, seed)).collect()
     };
     let a = measured(&claim.a);
     let b = claim.b.as_ref().map_or_else(|| vec![0.0; a.len()], measured);

@@ -3,23 +3,26 @@
 //! Abdin et al. 2024, *Phi-3 technical report*, arXiv:2404.14219, section 2: at 4 bits phi-3-mini takes about 1.8 GB and writes more
 //! than 12 tokens a second on a phone. It says neither how the weights were rounded nor what that costs in quality. Here one model's
 //! weights are written in every format, and each is measured in a process of its own on the same pieces of held-out text: the
-//! pieces take the place of seeds.
+//! pieces take the place of seeds. Speeds are taken in turns, each format in a process of its own again: for them turns take
+//! the place of seeds.
 
 mod make;
 mod measure;
 mod plan;
 mod report;
+mod timing;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use forerun_arch::{Gptq, LmConfig, Method, QuantizeConfig};
 use forerun_runs::manifest;
+use forerun_runs::verdict::{Judgement, Verdict};
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Experiment, Measure};
+use crate::config::{Claim, Experiment, Measure};
 use crate::data::{Input, input_as};
 use crate::names::check_names;
 use crate::pretrained::{KNOWN, Place, Precision, drawn};
@@ -28,6 +31,7 @@ pub(crate) use make::{MakeWeights, run as run_making};
 pub(crate) use measure::{MeasureWeights, run as run_measuring};
 pub(crate) use plan::cells;
 pub(crate) use report::{recommendation, report};
+pub(crate) use timing::{TimeWeights, run as run_timing};
 
 /// The model that has learnt nothing.
 const DRAWN: &str = "drawn";
@@ -45,6 +49,8 @@ pub struct QuantizationConfig {
     pub calibration: CalibrationConfig,
     /// What is read to measure.
     pub reading: ReadingConfig,
+    /// How speeds are measured.
+    pub timing: TimingConfig,
 }
 
 /// One format of the weights.
@@ -130,7 +136,17 @@ pub struct ReadingConfig {
     pub decode_tokens: usize,
 }
 
-/// What a claim may name; all are measured on each piece.
+/// How speeds are measured: on the beginnings of some pieces, in processes that do nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimingConfig {
+    /// Times that each format is measured, each in a process of its own.
+    pub turns: u64,
+    /// Pieces that a turn reads.
+    pub n_pieces: u64,
+}
+
+/// What a claim may name: speeds are measured in each turn, all others on each piece.
 const SERIES: [&str; 5] = [PERPLEXITY, PROMPT_SPEED, DECODE_SPEED, WEIGHT_BYTES, MEMORY_BYTES];
 const PERPLEXITY: &str = "perplexity";
 const PROMPT_SPEED: &str = "prompt-speed";
@@ -150,6 +166,10 @@ impl QuantizationConfig {
             "calibration.piece_tokens must be at least 2, got {piece_tokens}"
         );
         let ReadingConfig { piece_tokens, prompt_tokens, decode_tokens } = self.reading;
+        let TimingConfig { turns, n_pieces } = self.timing;
+        for (name, n) in [("turns", turns), ("n_pieces", n_pieces)] {
+            ensure!(n > 0, "timing.{name} must be positive, got 0");
+        }
         for (name, n) in [("prompt_tokens", prompt_tokens), ("decode_tokens", decode_tokens)] {
             ensure!(n > 0, "reading.{name} must be positive, got 0");
         }
@@ -181,8 +201,16 @@ impl QuantizationConfig {
         if !SERIES.contains(&series.as_str()) {
             bail!("it measures the series `{series}`; there are: {}", SERIES.join(", "));
         }
-        ensure!(*at == 0.0, "`{series}` has one value a piece: `at` must be 0, got {at}");
+        ensure!(*at == 0.0, "`{series}` has one value a piece or turn: `at` must be 0, got {at}");
         Ok(())
+    }
+
+    /// What a claim's numbers belong to: how many there are, and what one is called.
+    pub(crate) fn replicates(&self, experiment: &Experiment, claim: &Claim) -> (u64, &'static str) {
+        match is_speed(claim) {
+            true => (self.timing.turns, "turn"),
+            false => (experiment.seeds, "piece"),
+        }
     }
 
     /// A run directory must mean the same from any working directory.
@@ -251,6 +279,22 @@ impl QuantizationConfig {
             .iter()
             .any(|arm| matches!(arm.weights, Weights::Packed { method: Rounding::Gptq, .. }))
     }
+}
+
+fn is_speed(claim: &Claim) -> bool {
+    claim.measures().any(|measure| [PROMPT_SPEED, DECODE_SPEED].contains(&measure.series.as_str()))
+}
+
+/// The judgement of a run in which `jobs` cells ran at a time: where they shared the machine, speeds say nothing of formats.
+pub(crate) fn on_this_machine(claim: &Claim, judgement: Judgement, jobs: usize) -> Judgement {
+    if jobs <= 1 || !is_speed(claim) {
+        return judgement;
+    }
+    let reason = format!(
+        "{jobs} workers ran at a time, so that speeds are those of a shared machine; {}",
+        judgement.reason
+    );
+    Judgement { verdict: Verdict::Inconclusive, reason, ..judgement }
 }
 
 impl Weights {

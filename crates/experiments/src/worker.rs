@@ -98,6 +98,7 @@ fn compute(dir: &Path, stop: &AtomicBool) -> Result<Message> {
         Task::AssessMixture(task) => multilingual::run_assessment(task, &context),
         Task::MakeWeights(task) => quantization::run_making(task, &context),
         Task::MeasureWeights(task) => quantization::run_measuring(task, &context),
+        Task::TimeWeights(task) => quantization::run_timing(task, &context),
     };
     match end {
         Ok(End::Stopped { resumable }) => return Ok(Message::Stopped { resumable }),

@@ -1,20 +1,21 @@
-//! The cell that measures a model in one format: memory, speed, perplexity, in a process that does nothing else.
+//! The cell that measures a model in one format: memory and perplexity, in a process that does nothing else.
 //!
-//! First the speeds, on every piece: a prompt is read at once, then tokens one by one, as if they were being written. What the
-//! process held at most until then is the memory. Then all pieces are read again for their perplexity, which needs
-//! the logits of many tokens at once and so more memory than writing does.
+//! First a prompt is read at once, then tokens one by one, as if they were being written. What the process held at most
+//! until then is the memory. Then all pieces are read for their perplexity, which needs the logits of many tokens at once and
+//! so more memory than writing does.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use forerun_arch::{CausalLm, LmCache, LoadOptions};
+use forerun_arch::{CausalLm, LoadOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 use super::make::{Origin, pieces, source, weight_bytes};
-use super::{DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, ReadingConfig, WEIGHT_BYTES};
+use super::timing::read_and_write;
+use super::{MEMORY_BYTES, PERPLEXITY, ReadingConfig, WEIGHT_BYTES};
 use crate::cell::{CellResult, MemberResult};
 use crate::environment;
 use crate::protocol::Message;
@@ -35,13 +36,6 @@ pub struct MeasureWeights {
     pub before: Vec<i64>,
 }
 
-/// What one piece took.
-#[derive(Clone, Copy, Debug)]
-struct Speed {
-    prompt_tokens_per_sec: f64,
-    decode_tokens_per_sec: f64,
-}
-
 /// Measures; one that is stopped starts again.
 pub(crate) fn run(task: &MeasureWeights, work: &Work<'_>) -> Result<End> {
     let started = Instant::now();
@@ -53,27 +47,20 @@ pub(crate) fn run(task: &MeasureWeights, work: &Work<'_>) -> Result<End> {
     let model = CausalLm::load(&folder, &LoadOptions::default())?;
     let load_secs = loading.elapsed().as_secs_f64();
     let first = pieces.first().context("there is no piece to read")?;
-    speed(&model, first, task)?; // touches the memory; not counted
-    let mut speeds = Vec::new();
-    for piece in &pieces {
-        if advance(work, speeds.len(), 2 * pieces.len(), "speed") {
-            return Ok(End::Stopped { resumable: false });
-        }
-        speeds.push(speed(&model, piece, task)?);
-    }
+    read_and_write(&model, first, &task.reading)?;
     let peak = environment::peak_memory_bytes();
     let memory = peak.map_or(f64::NAN, |peak| peak.saturating_sub(idle) as f64);
     let weights = weight_bytes(&folder)?;
     let mut members = Vec::new();
-    for (piece, speed) in pieces.iter().zip(&speeds) {
-        if advance(work, pieces.len() + members.len(), 2 * pieces.len(), "perplexity") {
+    for piece in &pieces {
+        if advance(work, members.len(), pieces.len(), "perplexity") {
             return Ok(End::Stopped { resumable: false });
         }
         let log_probs = model.log_probs(piece)?;
         // Only tokens of the text count, not what stands before every text.
         let own = &log_probs[task.before.len().saturating_sub(1)..];
         let nats = -own.iter().sum::<f64>() / own.len() as f64;
-        members.push(member(nats, own.len(), *speed, weights, memory));
+        members.push(member(nats, own.len(), weights, memory));
     }
     let secs = started.elapsed().as_secs_f64();
     let mut row = BTreeMap::new();
@@ -88,21 +75,12 @@ pub(crate) fn run(task: &MeasureWeights, work: &Work<'_>) -> Result<End> {
     Ok(End::Result(CellResult { row, members, ..CellResult::default() }))
 }
 
-fn member(nats: f64, n_tokens: usize, speed: Speed, weights: u64, memory: f64) -> MemberResult {
-    let Speed { prompt_tokens_per_sec, decode_tokens_per_sec } = speed;
+fn member(nats: f64, n_tokens: usize, weights: u64, memory: f64) -> MemberResult {
     let row = BTreeMap::from([
         ("nats_per_token".to_owned(), json!(nats)),
         ("n_tokens".to_owned(), json!(n_tokens)),
-        ("prompt_tokens_per_sec".to_owned(), json!(prompt_tokens_per_sec)),
-        ("decode_tokens_per_sec".to_owned(), json!(decode_tokens_per_sec)),
     ]);
-    let values = [
-        (PERPLEXITY, nats.exp()),
-        (PROMPT_SPEED, prompt_tokens_per_sec),
-        (DECODE_SPEED, decode_tokens_per_sec),
-        (WEIGHT_BYTES, weights as f64),
-        (MEMORY_BYTES, memory),
-    ];
+    let values = [(PERPLEXITY, nats.exp()), (WEIGHT_BYTES, weights as f64), (MEMORY_BYTES, memory)];
     let series = values.map(|(name, value)| series(name, vec![(0.0, value)]));
     MemberResult { row, series: series.to_vec() }
 }
@@ -112,25 +90,6 @@ fn idle_memory() -> Result<u64> {
     let some = Tensor::f_ones([64, 64], (Kind::Float, Device::Cpu))?;
     let _ = some.f_matmul(&some)?;
     environment::memory_bytes().context("this system does not say how much memory a process holds")
-}
-
-fn speed(model: &CausalLm, piece: &[i64], task: &MeasureWeights) -> Result<Speed> {
-    let ReadingConfig { prompt_tokens, decode_tokens, .. } = task.reading;
-    let (prompt, rest) = piece.split_at(prompt_tokens.min(piece.len()));
-    let mut cache = LmCache::new(model, prompt_tokens + decode_tokens);
-    let started = Instant::now();
-    let _ = model.extend(prompt, &mut cache)?;
-    let prompt_secs = started.elapsed().as_secs_f64();
-    let written = &rest[..decode_tokens.min(rest.len())];
-    let started = Instant::now();
-    for &token in written {
-        let _ = model.extend(&[token], &mut cache)?;
-    }
-    let decode_secs = started.elapsed().as_secs_f64();
-    Ok(Speed {
-        prompt_tokens_per_sec: prompt.len() as f64 / prompt_secs,
-        decode_tokens_per_sec: written.len() as f64 / decode_secs,
-    })
 }
 
 /// Tells how far it is; whether to stop.

@@ -15,8 +15,10 @@ use tch::Kind;
 
 use super::make::{MakeWeights, Origin};
 use super::measure::MeasureWeights;
-use super::{Arm, PlainPrecision, QuantizationConfig, Rounding, Weights};
+use super::timing::TimeWeights;
+use super::{Arm, PlainPrecision, QuantizationConfig, ReadingConfig, Rounding, Weights};
 use crate::cell::{Cell, Cost, Task};
+use crate::commands::quantize::{HESSIAN_BYTES, hessian_bytes};
 use crate::config::Experiment;
 use crate::data::{Input, Prepared};
 use crate::plan::{LIBTORCH_BYTES, PlannedCell, cell};
@@ -34,25 +36,36 @@ pub(crate) fn cells(
     data: &Prepared,
 ) -> Result<Vec<PlannedCell>> {
     let (place, model) = (body.place()?, body.model_config()?);
-    check(experiment, body, data, &model)?;
     let before = match &place {
         Some(place) => Pretrained::ids(place.tokenizer(None)?.encode_prompt("")?),
         None => Vec::new(),
     };
-    let input = place.as_ref().map(input).transpose()?;
+    check(experiment, body, data, &model, before.len())?;
     let stored = place.as_ref().map(stored_kind).transpose()?.flatten();
-    let mut layout = Layout { experiment, body, data, model, before, input, base: None };
+    ensure!(
+        !matches!(stored, Some(Kind::Uint8 | Kind::Int8)),
+        "`{}` is quantised already; name the model that it was made of",
+        body.model
+    );
+    let input = place.as_ref().map(input).transpose()?;
+    let mut layout = Layout { experiment, body, data, model, before, stored, input, base: None };
     let mut cells = Vec::new();
     if !matches!(place, Some(Place::Folder(_))) {
         let base = layout.base(place.as_ref().map(rounded_to).transpose()?);
         layout.base = Some(base.key.clone());
         cells.push(base);
     }
-    let arms = body.possible_arms(&layout.model);
-    for arm in arms {
-        let (needs, made) = layout.made(arm, stored);
+    let mut weights = Vec::new();
+    for arm in body.possible_arms(&layout.model) {
+        let (needs, made) = layout.made(arm);
         cells.extend(made);
-        cells.push(PlannedCell::new(layout.measured(arm, needs)));
+        cells.push(PlannedCell::new(layout.measured(arm, needs.clone())));
+        weights.push((arm, needs));
+    }
+    // In turn: what changes slowly on a machine meets all formats alike.
+    for turn in 0..body.timing.turns {
+        let timed = weights.iter().map(|(arm, needs)| layout.timed(arm, turn, needs.clone()));
+        cells.extend(timed.map(PlannedCell::new));
     }
     Ok(cells)
 }
@@ -62,6 +75,7 @@ fn check(
     body: &QuantizationConfig,
     data: &Prepared,
     model: &LmConfig,
+    n_before: usize,
 ) -> Result<()> {
     ensure!(
         data.vocab_size <= model.vocab_size,
@@ -69,12 +83,12 @@ fn check(
         data.vocab_size,
         model.vocab_size
     );
-    let wanted = experiment.seeds.saturating_mul(body.reading.piece_tokens as u64);
+    let n_pieces = experiment.seeds.max(body.timing.n_pieces);
+    let wanted = n_pieces.saturating_mul(body.reading.piece_tokens as u64);
     ensure!(
         data.validation.n_tokens >= wanted,
-        "the held-out text has {} tokens, fewer than {} pieces of {}",
+        "the held-out text has {} tokens, fewer than {n_pieces} pieces of {}",
         data.validation.n_tokens,
-        experiment.seeds,
         body.reading.piece_tokens
     );
     let wanted = body.calibration.n_pieces.saturating_mul(body.calibration.piece_tokens as u64);
@@ -85,12 +99,18 @@ fn check(
         body.calibration.n_pieces,
         body.calibration.piece_tokens
     );
-    ensure!(
-        body.reading.piece_tokens as i64 <= model.max_seq_len,
-        "reading.piece_tokens must be at most {}, what the model was made for, got {}",
-        model.max_seq_len,
-        body.reading.piece_tokens
-    );
+    let made_for = usize::try_from(model.max_seq_len).unwrap_or(usize::MAX);
+    let most = made_for.saturating_sub(n_before);
+    let (read, calibrated) = (body.reading.piece_tokens, body.calibration.piece_tokens);
+    for (name, n, is_read) in
+        [("reading", read, true), ("calibration", calibrated, body.has_gptq())]
+    {
+        ensure!(
+            !is_read || n <= most,
+            "{name}.piece_tokens must be at most {most}, as the model was made for {made_for} tokens and {n_before} come before \
+             a text, got {n}"
+        );
+    }
     Ok(())
 }
 
@@ -142,6 +162,8 @@ struct Layout<'a> {
     model: LmConfig,
     /// Tokens before every text.
     before: Vec<i64>,
+    /// The format of a folder's weights.
+    stored: Option<Kind>,
     /// None if the model is drawn.
     input: Option<Input>,
     /// The cell with the model as a folder, where it is none.
@@ -173,14 +195,14 @@ impl Layout<'_> {
     }
 
     /// The cell whose weights an arm is measured with, if it is not the model's own folder, and the cell to be made for it.
-    fn made(&self, arm: &Arm, stored: Option<Kind>) -> (Option<String>, Option<PlannedCell>) {
+    fn made(&self, arm: &Arm) -> (Option<String>, Option<PlannedCell>) {
         let plain = match arm.weights {
             Weights::Plain { precision } => Some(precision),
             Weights::Packed { .. } => None,
         };
         match (&self.base, plain) {
             (Some(base), Some(PlainPrecision::F32)) => return (Some(base.clone()), None),
-            (None, Some(precision)) if stored == Some(precision.precision().kind()) => {
+            (None, Some(precision)) if self.stored == Some(precision.precision().kind()) => {
                 return (None, None);
             }
             _ => {}
@@ -204,7 +226,8 @@ impl Layout<'_> {
         // Reading the text once more for each part of the blocks is left out: a small model has one part.
         let flops = n_tokens as f64 * (2.0 * self.n_params() as f64 + self.hessian_flops())
             + if calibrated { self.rounding_flops() } else { 0.0 };
-        let cost = self.cost(flops, n_tokens, self.source_bytes(), disk);
+        let memory = self.source_bytes() + if calibrated { self.rounding_bytes() } else { 0.0 };
+        let cost = self.cost(flops, n_tokens, memory, disk);
         let tags = [("arm", json!(arm.name)), ("step", json!("make")), ("seed", json!(0))];
         let label = format!("weights {}", arm.name);
         let mut cell = self.cell(Task::MakeWeights(task), label, &tags, cost);
@@ -219,13 +242,11 @@ impl Layout<'_> {
     fn measured(&self, arm: &Arm, made: Option<String>) -> Cell {
         let n_pieces = self.experiment.seeds;
         let reading = self.body.reading.clone();
-        let one = (reading.piece_tokens + reading.prompt_tokens) as f64;
-        // What is read one by one takes some ten times as long as what is read at once.
-        let tokens = n_pieces as f64 * (one + 10.0 * reading.decode_tokens as f64);
-        let n_tokens = n_pieces
-            * (reading.piece_tokens + reading.prompt_tokens + reading.decode_tokens) as u64;
-        let memory = self.bytes(arm.weights) + 600.0 * self.model.vocab_size as f64 * 4.0;
-        let cost = self.cost(2.0 * tokens * self.n_params() as f64, n_tokens, memory, 20_000.0);
+        let n_tokens = n_pieces * reading.piece_tokens as u64;
+        let (of_writing, n_written) = self.writing(1);
+        let flops = 2.0 * n_tokens as f64 * self.n_params() as f64 + of_writing;
+        let memory = self.memory(arm);
+        let cost = self.cost(flops, n_tokens + n_written, memory, 20_000.0);
         let origin = if made.is_some() { Origin::Needed } else { Origin::Input };
         let task = MeasureWeights { origin, n_pieces, reading, before: self.before.clone() };
         let tags = [
@@ -241,6 +262,35 @@ impl Layout<'_> {
         let member = |piece: u64| BTreeMap::from([("seed".to_owned(), json!(piece))]);
         cell.members = (0..n_pieces).map(member).collect();
         cell
+    }
+
+    fn timed(&self, arm: &Arm, turn: u64, made: Option<String>) -> Cell {
+        let reading = self.body.reading.clone();
+        let n_pieces = self.body.timing.n_pieces;
+        let (flops, n_tokens) = self.writing(n_pieces + 1); // one before the clock runs
+        let cost = self.cost(flops, n_tokens, self.memory(arm), 20_000.0);
+        let origin = if made.is_some() { Origin::Needed } else { Origin::Input };
+        let task = TimeWeights { origin, turn, n_pieces, reading, before: self.before.clone() };
+        let tags = [("arm", json!(arm.name)), ("step", json!("time")), ("seed", json!(turn))];
+        let label = format!("time {}, turn {}", arm.name, turn + 1);
+        let mut cell = self.cell(Task::TimeWeights(task), label, &tags, cost);
+        cell.inputs = self.inputs(made.is_none());
+        cell.inputs.insert("validation".to_owned(), self.data.validation.input.clone());
+        cell.needs = made.into_iter().collect();
+        cell
+    }
+
+    /// FLOP and tokens of `n` prompts with what is written after them.
+    fn writing(&self, n: u64) -> (f64, u64) {
+        let ReadingConfig { prompt_tokens, decode_tokens, .. } = self.body.reading;
+        // What is read one by one takes some ten times as long as what is read at once.
+        let tokens = n as f64 * (prompt_tokens as f64 + 10.0 * decode_tokens as f64);
+        (2.0 * tokens * self.n_params() as f64, n * (prompt_tokens + decode_tokens) as u64)
+    }
+
+    /// Bytes of a model in a format that reads and writes.
+    fn memory(&self, arm: &Arm) -> f64 {
+        self.bytes(arm.weights) + 600.0 * self.model.vocab_size as f64 * 4.0
     }
 
     fn cell(&self, task: Task, label: String, tags: &[(&str, Value)], cost: Cost) -> Cell {
@@ -319,7 +369,21 @@ impl Layout<'_> {
     }
 
     fn source_bytes(&self) -> f64 {
-        self.bytes(Weights::Plain { precision: PlainPrecision::F32 })
+        let precision = match self.stored {
+            Some(Kind::BFloat16 | Kind::Half) => PlainPrecision::Bf16,
+            _ => PlainPrecision::F32,
+        };
+        self.bytes(Weights::Plain { precision })
+    }
+
+    /// What GPTQ holds beside the model: the products of input channels of as many blocks as it looks at together, and one
+    /// map's, decomposed in f64.
+    fn rounding_bytes(&self) -> f64 {
+        let LmConfig { n_layers, d_model, d_ff, .. } = self.model;
+        let a_block = hessian_bytes(&self.model);
+        let n_blocks = n_layers.min((HESSIAN_BYTES / a_block).max(1));
+        let widest = d_model.max(d_ff) as f64;
+        (n_blocks * a_block) as f64 + 4.0 * 8.0 * widest * widest
     }
 }
 

@@ -105,7 +105,8 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         label: format!("{}: {what}", line.arm.label),
     };
     let smallest = findings.lines.iter().min_by(|a, b| a.size_then_quality(b));
-    let fastest = findings.lines.iter().max_by(|a, b| a.decode.value.total_cmp(&b.decode.value));
+    let timed = findings.lines.iter().filter(|line| line.is_timed());
+    let fastest = timed.max_by(|a, b| a.decode.value.total_cmp(&b.decode.value));
     let mut numbers = Vec::new();
     if let Some(line) = smallest {
         numbers.push(number(
@@ -160,9 +161,11 @@ fn results(findings: &Findings<'_>) -> Table {
     let n_pieces = counted(findings.outcome.experiment.seeds, "piece");
     let caption = format!(
         "Every format, measured in a process of its own with {} on {n_pieces} of held-out text. Bits a weight: of all that the files \
-         hold. Memory: the most that the process held until all pieces' prompts and tokens were read, less what it held before there \
-         was a model. Perplexity: geometric mean over pieces; the ratios are paired. 95 % intervals over pieces.",
-        counted(u64::from(findings.outcome.experiment.threads), "thread")
+         hold. Memory: the most that the process held until a piece's prompt and tokens were read, less what it held before there was \
+         a model; pages of mapped files count once they are read. Perplexity: geometric mean over pieces; the ratios are paired, \
+         with 95 % intervals over pieces. Speeds: means over {}, each in a process of its own, with 95 % intervals over turns.",
+        counted(u64::from(findings.outcome.experiment.threads), "thread"),
+        counted(findings.body.timing.turns, "turn")
     );
     Table { caption, columns, rows: findings.lines.iter().map(row).collect() }
 }

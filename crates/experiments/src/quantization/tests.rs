@@ -1,10 +1,15 @@
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::*;
 use crate::catalog;
 use crate::cell::{Cell, Task};
+use crate::commands::quantize;
+use crate::commands::texts::Text;
 use crate::config::{Body, Overrides, Scale};
 use crate::data::{Part, Prepared};
+use crate::outcome::{Curve, judge_all};
+use crate::pretrained::write_drawn;
 
 fn experiment(set: &[&str]) -> Result<Experiment> {
     let overrides = Overrides {
@@ -43,7 +48,8 @@ fn labels(cells: &[Cell]) -> Vec<&str> {
 
 #[test]
 fn a_drawn_model_is_written_once_and_measured_in_every_format_that_its_sizes_allow() {
-    let cells = plan(&[]);
+    let mut cells = plan(&[]);
+    let timed = cells.split_off(14);
     // Groups of 128 do not divide its width of 64.
     assert_eq!(
         labels(&cells),
@@ -80,6 +86,54 @@ fn a_drawn_model_is_written_once_and_measured_in_every_format_that_its_sizes_all
         assert_eq!((made.len(), cell.members.len()), (1, 2), "{}", cell.label);
         assert!(cell.inputs.contains_key("validation"));
     }
+    // Every format has had its first turn before any has its second; none shares a key with another.
+    assert_eq!(labels(&timed)[6..8], ["time int4-g64-gptq, turn 1", "time f32, turn 2"]);
+    let measured = cells.iter().filter(|cell| cell.label.starts_with("measure"));
+    for (place, measured) in measured.enumerate() {
+        let [first, second] = [&timed[place], &timed[7 + place]];
+        assert_eq!((&first.needs, &second.needs), (&measured.needs, &measured.needs));
+        assert_eq!(first.tags["arm"], measured.tags["arm"]);
+        assert_eq!((&first.tags["seed"], &second.tags["seed"]), (&0.into(), &1.into()));
+        assert_ne!(first.key(), second.key());
+    }
+    // More turns are added to those that are there.
+    let more = plan(&["timing.turns=3"]);
+    let same = cells.iter().chain(&timed).zip(&more).all(|(a, b)| a.key() == b.key());
+    assert!(same && more.len() == 14 + 3 * 7);
+}
+
+#[test]
+fn speeds_are_judged_over_turns_and_not_where_cells_shared_the_machine() {
+    let experiment = experiment(&["timing.turns=3"]).unwrap();
+    let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
+    let claim = |name: &str| experiment.claims.iter().find(|claim| claim.name == name).unwrap();
+    let (speed, quality) = (claim("int4-writes-faster"), claim("int8-keeps-quality"));
+    assert_eq!(body.replicates(&experiment, speed), (3, "turn"));
+    assert_eq!(body.replicates(&experiment, quality), (experiment.seeds, "piece"));
+    let curve = |arm: &str, series: &str, seed, y| Curve {
+        arm: arm.to_owned(),
+        seed,
+        series: series.to_owned(),
+        points: vec![(0.0, y)],
+    };
+    let turn = |(turn, noise): (u64, f64)| {
+        [
+            curve("int4-g64-gptq", DECODE_SPEED, turn, 20.0 * noise),
+            curve("bf16", DECODE_SPEED, turn, 10.0),
+        ]
+    };
+    let curves: Vec<Curve> = [(0, 1.0), (1, 1.05), (2, 0.97)].into_iter().flat_map(turn).collect();
+    let all = judge_all(&experiment, &[], &curves).unwrap();
+    let judged = all.into_iter().find(|found| found.name == "int4-writes-faster").unwrap();
+    let judgement = judged.judgement;
+    assert_eq!(judgement.verdict, Verdict::Reproduced, "{}", judgement.reason);
+    assert!(judgement.reason.contains("from 3 turns;"), "{}", judgement.reason);
+    assert!(judged.rule.ends_with("over at least 3 paired turns"), "{}", judged.rule);
+    assert_eq!(on_this_machine(speed, judgement.clone(), 1), judgement);
+    assert_eq!(on_this_machine(quality, judgement.clone(), 4), judgement);
+    let shared = on_this_machine(speed, judgement, 4);
+    assert_eq!(shared.verdict, Verdict::Inconclusive);
+    assert!(shared.reason.starts_with("4 workers ran at a time"), "{}", shared.reason);
 }
 
 #[test]
@@ -130,6 +184,7 @@ fn mistakes_are_named() {
         &["reading.decode_tokens=17"],
         "reading.piece_tokens must be at least prompt_tokens and decode_tokens together, 33, got 32",
     );
+    refused(&["timing.turns=0"], "timing.turns must be positive, got 0");
     refused(&["calibration.piece_tokens=1"], "calibration.piece_tokens must be at least 2, got 1");
     refused(&["arms.int8.weights.blocks=int5"], "int8, int8-g32, int4-g32, int4-g64 or int4-g128");
     refused(
@@ -153,4 +208,82 @@ fn texts_and_models_that_do_not_fit_are_named() {
     let elsewhere = QuantizationConfig { model: "/nowhere".to_owned(), ..body.clone() };
     let error = cells(&experiment, &elsewhere, &data(1000)).unwrap_err().to_string();
     assert!(error.starts_with("there is no model `/nowhere`"), "{error}");
+    let longer = |set: &str| {
+        let experiment = self::experiment(&[set]).unwrap();
+        let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
+        cells(&experiment, body, &data(10_000)).unwrap_err().to_string()
+    };
+    let expected =
+        "at most 512, as the model was made for 512 tokens and 0 come before a text, got 513";
+    let error = longer("calibration.piece_tokens=513");
+    assert_eq!(error, format!("calibration.piece_tokens must be {expected}"));
+    let error = longer("reading.piece_tokens=513");
+    assert_eq!(error, format!("reading.piece_tokens must be {expected}"));
+}
+
+/// A drawn model in a folder, with a token before every text.
+fn with_start(folder: &Path) {
+    write_drawn(folder, 1).unwrap();
+    let path = folder.join("tokenizer.json");
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let start = serde_json::json!({ "SpecialToken": { "id": "<|endoftext|>", "type_id": 0 } });
+    let text = |id: &str| serde_json::json!({ "Sequence": { "id": id, "type_id": 0 } });
+    tokenizer["post_processor"] = serde_json::json!({
+        "type": "TemplateProcessing",
+        "single": [start, text("A")],
+        "pair": [start, text("A"), text("B")],
+        "special_tokens": {
+            "<|endoftext|>": { "id": "<|endoftext|>", "ids": [256], "tokens": ["<|endoftext|>"] },
+        },
+    });
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+}
+
+#[test]
+fn what_comes_before_a_text_counts_too() {
+    let place = tempfile::tempdir().unwrap();
+    with_start(place.path());
+    let model = format!("model={}", place.path().display());
+    let experiment = experiment(&[&model, "reading.piece_tokens=512"]).unwrap();
+    let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
+    let error = cells(&experiment, body, &data(10_000)).unwrap_err().to_string();
+    assert!(error.contains("at most 511, as the model was made for 512"), "{error}");
+    // The command calibrates on such a token as the experiment does.
+    let tokenizer = Place::Folder(place.path().to_owned()).tokenizer(None).unwrap();
+    let text = Text { name: "t".to_owned(), text: "abcdefgh".to_owned() };
+    let found = quantize::pieces(&[text], &tokenizer, 8, 5).unwrap();
+    let expected: Vec<Vec<i64>> =
+        [b"abcd", b"efgh"].map(|own| [256].into_iter().chain(own.map(i64::from)).collect()).into();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_folder_that_is_quantised_is_refused_before_anything_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    write_drawn(&from, 1).unwrap();
+    let config = Weights::Packed {
+        blocks: WeightFormat::Int8,
+        tables: WeightFormat::Int8,
+        method: Rounding::Nearest,
+    };
+    let mut go_on = |_, _| ControlFlow::Continue(());
+    quantize::quantized(&from, &to, &config.packing().unwrap(), &[], &mut go_on).unwrap();
+    let experiment = experiment(&[&format!("model={}", to.display())]).unwrap();
+    let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
+    let error = cells(&experiment, body, &data(1000)).unwrap_err().to_string();
+    let expected = format!("`{}` is quantised already", to.display());
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
+fn making_weights_by_gptq_is_planned_with_the_memory_of_its_statistics() {
+    let cells = plan(&[]);
+    let memory = |label: &str| {
+        cells.iter().find(|cell| cell.label == label).unwrap().cost.memory_bytes as i64
+    };
+    let more = memory("weights int4-g64-gptq") - memory("weights int4-g64");
+    // Both blocks: 4 · (6 · 64² + 128²) each; and 4 matrices of 128² in f64.
+    assert_eq!(more, 2 * 4 * (6 * 64 * 64 + 128 * 128) + 4 * 8 * 128 * 128);
 }

@@ -27,6 +27,14 @@ fn every_format_is_measured_on_every_piece() {
         let peak = row["peak_memory_bytes"].as_u64();
         assert!(peak >= row["idle_memory_bytes"].as_u64() && peak > Some(50_000_000), "{row:?}");
     }
+    // Every format is timed in two turns.
+    let timed: Vec<_> = rows.iter().filter(|row| row["step"] == "time").collect();
+    assert_eq!(timed.len(), 7 * 2);
+    for row in &timed {
+        for speed in ["prompt_tokens_per_sec", "decode_tokens_per_sec"] {
+            assert!(row[speed].as_f64().unwrap() > 1.0, "{row:?}");
+        }
+    }
     // The size of each format, and that the model stays itself: 5.5 nats are those of a guess among 257.
     let f32 = of("f32", "weight_bytes")[0];
     for (arm, share) in [("bf16", 0.5), ("int8", 0.27), ("int4-g64", 0.18), ("int4-g64-gptq", 0.18)]
@@ -40,6 +48,8 @@ fn every_format_is_measured_on_every_piece() {
     let report = std::fs::read_to_string(run.join("report.md")).unwrap();
     assert!(report.contains("A group must divide the width"), "{report}");
     assert!(report.contains("4 bits, groups of 64, GPTQ"));
+    assert!(report.contains("- from: 2 pieces of text") && report.contains("- from: 2 turns"));
+    assert!(!report.contains(" seeds"), "{report}");
 }
 
 #[test]
@@ -50,7 +60,7 @@ fn a_folder_of_ones_own_is_measured() {
     arguments.extend(["--set", "model=tiny"]);
     place.succeed(&arguments);
     let cells = children(&place.path().join("runs/cells"));
-    assert_eq!(cells.len(), 13); // the folder's own format is not written again
+    assert_eq!(cells.len(), 13 + 7 * 2); // the folder's own format is not written again; two turns of timing
     let run = place.only_run("phi3-quantize");
     let verdicts = std::fs::read_to_string(run.join("verdict.json")).unwrap();
     let verdicts: Value = serde_json::from_str(&verdicts).unwrap();

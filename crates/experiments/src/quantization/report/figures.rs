@@ -48,7 +48,8 @@ pub(super) fn speed(findings: &Findings<'_>) -> Figure {
     };
     Figure {
         title: "How fast each format is".to_owned(),
-        caption: "Means over pieces with 95 % intervals, one text at a time.".to_owned(),
+        caption: "Means over turns, each in a process of its own, with 95 % intervals; one text at a time."
+            .to_owned(),
         plot: Plot::Bars(plot),
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Line<'a> {
     pub(super) perplexity: Mean,
     /// Over that of the first format, piece by piece.
     pub(super) ratio: Mean,
-    /// Tokens a second.
+    /// Tokens a second, over turns.
     pub(super) prompt: Mean,
     pub(super) decode: Mean,
     pub(super) weight_bytes: f64,
@@ -75,6 +75,11 @@ impl<'a> Line<'a> {
     pub(super) fn size_then_quality(&self, other: &Self) -> Ordering {
         let by_size = self.weight_bytes.total_cmp(&other.weight_bytes);
         by_size.then(self.ratio.value.total_cmp(&other.ratio.value))
+    }
+
+    /// Whether any of its turns was measured.
+    pub(super) fn is_timed(&self) -> bool {
+        self.prompt.value.is_finite() && self.decode.value.is_finite()
     }
 
     fn new(outcome: &Outcome, arm: &'a Arm, baseline: &[(u64, f64)]) -> Option<Self> {

@@ -34,22 +34,33 @@ pub(super) fn what_was_seen(findings: &Findings<'_>) -> Vec<String> {
     let Some((first, others)) = findings.lines.split_first() else {
         return vec!["No format could be measured.".to_owned()];
     };
+    let speed = match first.is_timed() {
+        true => format!(
+            ", {:.0} tokens/s of a prompt, {:.1} tokens/s written",
+            first.prompt.value, first.decode.value
+        ),
+        false => String::new(),
+    };
     let mut seen = vec![format!(
-        "{}: perplexity {:.2}, {} of weights, {:.0} tokens/s of a prompt, {:.1} tokens/s written.",
+        "{}: perplexity {:.2}, {} of weights{speed}.",
         first.arm.label,
         first.perplexity.value,
         megabytes(first.weight_bytes),
-        first.prompt.value,
-        first.decode.value
     )];
     for line in others {
+        let speed = match first.is_timed() && line.is_timed() {
+            true => format!(
+                "; a prompt {:.2} times as fast, writing {:.2} times",
+                line.prompt.value / first.prompt.value,
+                line.decode.value / first.decode.value
+            ),
+            false => String::new(),
+        };
         seen.push(format!(
-            "{}: perplexity {}; weights {:.2} times as large; a prompt {:.2} times as fast, writing {:.2} times.",
+            "{}: perplexity {}; weights {:.2} times as large{speed}.",
             line.arm.label,
             ratio(line.ratio),
             line.weight_bytes / first.weight_bytes,
-            line.prompt.value / first.prompt.value,
-            line.decode.value / first.decode.value
         ));
     }
     seen
@@ -91,11 +102,14 @@ pub(super) fn design(findings: &Findings<'_>) -> String {
         false => String::new(),
     };
     format!(
-        "{} of {} tokens, spread evenly over the held-out text, each read from its beginning. Speed: {} tokens of each piece at once, then {} \
-         one by one, {} and one worker at a time. The weights of every format lie in files of safetensors, which are mapped, \
+        "{} of {} tokens, spread evenly over the held-out text, each read from its beginning. Speed: {}, in each of which every \
+         format in turn reads and writes {} in a process of its own, {} tokens of a piece at once, then {} one by one, with {} and \
+         one worker at a time. The weights of every format lie in files of safetensors, which are mapped, \
          not copied, where they are computed with as they are.{gptq}",
         counted(experiment.seeds, "piece"),
         reading.piece_tokens,
+        counted(findings.body.timing.turns, "turn"),
+        counted(findings.body.timing.n_pieces, "piece"),
         reading.prompt_tokens,
         reading.decode_tokens,
         counted(u64::from(experiment.threads), "thread"),
@@ -129,15 +143,19 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
     let jobs = findings.outcome.manifest.machine.jobs;
     if jobs > 1 {
         caveats.push(format!(
-            "{jobs} workers ran at a time: their speeds are those of a machine that is shared."
+            "{jobs} workers ran at a time: their speeds are those of a machine that is shared, and no claim on them is decided."
         ));
     }
     if findings.lines.iter().any(|line| is_unsteady(line.prompt) || is_unsteady(line.decode)) {
         caveats.push(
-            "Speeds differ between pieces by more than a tenth: something else used the machine, and they say little about formats."
+            "The interval of a speed is wider than a tenth of it to either side: something else used the machine, or the turns are few."
                 .to_owned(),
         );
     }
+    caveats.push(
+        "Speeds are those of this machine; their intervals say what other processes on it might show, on the same pieces of text."
+            .to_owned(),
+    );
     caveats.push(
         "Perplexity is not what a model can do: answers to questions may suffer more, or less, than it shows.".to_owned(),
     );
