@@ -2,30 +2,29 @@
 //! SmolLM2-135M where `cargo xtask model smollm2-135m` has fetched it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use forerun_experiments::pretrained::write_drawn;
 use serde_json::Value;
 
-use crate::program::{Place, signal};
+use crate::program::Place;
 
 const SMOLLM2: &str = "smollm2-135m";
 
 /// A folder with a tiny model in `tiny`.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     write_drawn(&place.path().join("tiny"), 7).unwrap();
     place
 }
 
-fn write(place: &Place, name: &str, text: &str) {
+pub(crate) fn write(place: &Place, name: &str, text: &str) {
     fs::write(place.path().join(name), text).unwrap();
 }
 
-fn lines(text: &str) -> Vec<Value> {
+pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
@@ -105,7 +104,7 @@ fn mistakes_are_one_line_that_names_them() {
     check(&["perplexity", "tiny", "empty.txt", "--window", "1"], "--window must be at least 2");
     check(
         &["perplexity", "tiny", "empty.txt", "--stride", "2000"],
-        "--stride must be from 1 to 1023",
+        "--stride must be from 1 to 511",
     );
     check(&["quantize", "tiny", "--out", "tiny", "--format", "int8"], "`tiny` is there already");
     let int4 = ["quantize", "tiny", "--out", "new", "--format", "int4", "--method", "nearest"];
@@ -121,46 +120,17 @@ fn mistakes_are_one_line_that_names_them() {
         "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{}\n",
     );
     check(&["evaluate", "choices", "tiny", "bad.jsonl"], "`bad.jsonl` line 2: has neither");
-}
-
-#[test]
-fn ctrl_c_ends_a_text_with_what_there_is() {
-    let place = place();
-    // A text without an end: every token that ends one is far from likely.
-    let arguments =
-        ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
-    let mut child =
-        place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    for _ in 0..3 {
-        line.clear();
-        assert!(out.read_line(&mut line).unwrap() > 0, "it ended by itself");
-    }
-    signal(&child, "INT");
-    let mut rest = String::new();
-    out.read_to_string(&mut rest).unwrap();
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130));
-    assert_eq!(lines(&rest).pop().unwrap()["end"], "interrupted");
-}
-
-#[test]
-fn a_reader_that_goes_away_ends_it_quietly() {
-    let place = place();
-    let arguments =
-        ["generate", "tiny", "--prompt", "a", "--max-new-tokens", "200000", "--log-probs"];
-    let mut child =
-        place.command(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap(); // and is dropped
-    let began = Instant::now();
-    let output = child.wait_with_output().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(60));
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr),
-        "note: with a prompt of 1 tokens and 200000 new ones the text may outgrow the 512 tokens that the model was made for\n"
+    write(&place, "blank.jsonl", "{\"text\": \"\"}\n");
+    check(&["perplexity", "tiny", "blank.jsonl"], "none of the 1 text has a token to predict");
+    // Where nothing can be written is found before there is a model.
+    write(
+        &place,
+        "good.jsonl",
+        "{\"question\": \"Q\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n",
+    );
+    check(
+        &["evaluate", "choices", "nowhere", "good.jsonl", "--out", "no/such/out.jsonl"],
+        "cannot write `no/such/out.jsonl`",
     );
 }
 
@@ -198,6 +168,38 @@ fn perplexity_is_that_of_the_tokens_one_by_one() {
     assert_eq!(strided["bytes"], 40);
     // One window of 16, of which the first is what ends a text, then 25 more tokens in steps of 4.
     assert_eq!(strided["pieces"], 8);
+}
+
+#[test]
+fn a_text_without_tokens_does_not_end_the_others() {
+    let place = place();
+    write(
+        &place,
+        "some.jsonl",
+        "{\"text\": \"one two\"}\n{\"text\": \"\"}\n{\"text\": \"three\"}\n",
+    );
+    let said = place.succeed(&["perplexity", "tiny", "some.jsonl", "--json"]);
+    let found: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(found["tokens"], "one twothree".len() as u64);
+    assert_eq!((&found["texts_without_tokens"], &found["window"]), (&1.into(), &512.into()));
+    let table = place.succeed(&["perplexity", "tiny", "some.jsonl"]);
+    assert!(table.contains("1 text had nothing to predict."), "{table}");
+}
+
+#[test]
+fn as_many_tokens_follow_as_the_models_makers_say() {
+    let place = place();
+    write(&place, "tiny/generation_config.json", "{\"max_length\": 9, \"eos_token_id\": 256}");
+    write(&place, "lines.txt", "abcd\nabcdef\n");
+    let said = place.succeed(&["generate", "tiny", "--prompt-lines", "lines.txt", "--log-probs"]);
+    let of = |prompt: u64| lines(&said).into_iter().filter(|line| line["prompt"] == prompt).count();
+    assert_eq!((of(0), of(1)), (5 + 1, 3 + 1)); // tokens, and the line that ends each
+    let ends: Vec<Value> =
+        lines(&said).into_iter().filter(|line| line.get("end").is_some()).collect();
+    assert!(ends.len() == 2 && ends.iter().all(|line| line["end"] == "length"), "{said}");
+    let line = place.fail(&["generate", "tiny", "--prompt", "abcdefghi"]);
+    assert!(line.contains("`max_length` of generation_config.json leaves none"), "{line}");
+    place.succeed(&["generate", "tiny", "--prompt", "abcdefghi", "--max-new-tokens", "2"]);
 }
 
 #[test]

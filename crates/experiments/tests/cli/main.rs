@@ -11,6 +11,7 @@ mod browser;
 mod commands;
 mod documents;
 mod horizon;
+mod interrupts;
 mod magneto;
 mod mistakes;
 mod multilingual;
