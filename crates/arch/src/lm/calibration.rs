@@ -1,6 +1,7 @@
 //! What the inputs of a model's linear maps look like, a few blocks at a time.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use forerun_tensors::ensure;
 
@@ -48,6 +49,19 @@ impl<'a> Calibration<'a> {
     /// # Errors
     /// As [`CausalLm::calibrate`].
     pub fn hessian(&mut self, name: &str) -> Result<Option<Hessian>> {
+        self.hessian_watched(name, &mut |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Self::hessian`]; where texts must be read for it, `on_text` is told before each how many were and how many there are, and may
+    /// end the reading: none then.
+    ///
+    /// # Errors
+    /// As [`CausalLm::calibrate`].
+    pub fn hessian_watched(
+        &mut self,
+        name: &str,
+        on_text: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<Hessian>> {
         if let Some(known) = self.found.remove(name) {
             return Ok(Some(known));
         }
@@ -55,7 +69,9 @@ impl<'a> Calibration<'a> {
         let known = self.model.projections().any(|map| map.name() == name);
         let Some(part) = part_of(name).filter(|_| known) else { return Ok(None) };
         let chosen = |name: &str| part_of(name) == Some(part);
-        self.found.extend(self.model.calibrate(&self.texts, &chosen)?);
+        let read = self.model.calibrate_watched(&self.texts, &chosen, on_text)?;
+        let Some(found) = read else { return Ok(None) };
+        self.found.extend(found);
         self.n_readings += 1;
         Ok(self.found.remove(name))
     }

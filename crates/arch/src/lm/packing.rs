@@ -1,6 +1,7 @@
 //! Packed weights in a model, and what calibrating them needs.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use forerun_tensors::ensure;
 use forerun_tensors::kernels::{PackedMatrix, WeightFormat};
@@ -22,18 +23,43 @@ impl CausalLm {
         texts: &[&[i64]],
         chosen: &dyn Fn(&str) -> bool,
     ) -> Result<BTreeMap<String, Hessian>> {
+        let go_on = &mut |_, _| ControlFlow::Continue(());
+        Ok(self.calibrate_watched(texts, chosen, go_on)?.unwrap_or_default())
+    }
+
+    /// As [`Self::calibrate`]; before each text `on_text` is told how many are read and how many there are, and may end the work: none then.
+    ///
+    /// # Errors
+    /// As [`Self::calibrate`].
+    pub fn calibrate_watched(
+        &mut self,
+        texts: &[&[i64]],
+        chosen: &dyn Fn(&str) -> bool,
+        on_text: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<BTreeMap<String, Hessian>>> {
         ensure(!texts.is_empty(), "texts", "at least one", "none")?;
         for map in self.projections_mut().filter(|map| chosen(map.name())) {
             map.observe(true)?;
         }
-        let read = texts.iter().try_for_each(|text| self.log_probs(text).map(|_| ()));
+        let mut whole = true;
+        let mut read = Ok(());
+        for (n_read, text) in texts.iter().enumerate() {
+            whole = on_text(n_read, texts.len()).is_continue();
+            if !whole {
+                break;
+            }
+            read = self.log_probs(text).map(|_| ());
+            if read.is_err() {
+                break;
+            }
+        }
         let mut found = BTreeMap::new();
         for map in self.projections_mut() {
             if let Some(hessian) = map.observe(false)? {
                 found.insert(map.name().to_owned(), hessian);
             }
         }
-        read.map(|()| found)
+        read.map(|()| whole.then_some(found))
     }
 
     /// Packs the linear maps of the blocks, the embedding table and the head, in memory: what [`crate::quantize_folder`] does in files.

@@ -157,7 +157,7 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
         Method::Nearest => Vec::new(),
         Method::Gptq(_) => args.calibration(&from)?,
     };
-    let done = quantized(&from, &args.out, &config, &pieces, &mut on_tensor);
+    let done = quantized(&from, &args.out, &config, &pieces, &mut on_tensor, &interrupt::asked);
     if interrupt::asked() && done.is_err() {
         tell("stopped; nothing was written");
         return Ok(INTERRUPTED);
@@ -179,13 +179,15 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<i32> {
 const PIECE: usize = 512;
 
 /// Quantises the checkpoint in `from` to the new folder `to`; GPTQ calibrates on `pieces`. Before each tensor `on_tensor` is told how
-/// many are done and how many there are, and may end the work, which then fails and leaves nothing.
+/// many are done and how many there are, and may end the work, which then fails and leaves nothing; so it does if `stopped` says so between two
+/// pieces.
 pub(crate) fn quantized(
     from: &Path,
     to: &Path,
     config: &QuantizeConfig,
     pieces: &[Vec<i64>],
     on_tensor: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    stopped: &dyn Fn() -> bool,
 ) -> Result<Quantized> {
     if let Some(parent) = to.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         fs::create_dir_all(parent)
@@ -198,7 +200,9 @@ pub(crate) fn quantized(
     let at_once = blocks_at_once(model.config());
     let pieces = pieces.iter().map(Vec::as_slice).collect();
     let mut calibration = Calibration::new(&mut model, pieces, at_once)?;
-    let mut hessian = |name: &str| calibration.hessian(name);
+    let mut on_piece =
+        |_, _| if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let mut hessian = |name: &str| calibration.hessian_watched(name, &mut on_piece);
     Ok(quantize_folder_watched(from, to, config, &mut hessian, on_tensor)?)
 }
 

@@ -80,11 +80,13 @@ pub(crate) fn run(task: &MakeWeights, work: &Work<'_>) -> Result<End> {
                 None => Vec::new(),
             };
             let from = source(origin, work)?;
-            let outcome = quantized(&from, &to, &config, &pieces, &mut |n_done, n_tensors| {
+            let mut on_tensor = |n_done: usize, n_tensors: usize| {
                 let fraction = n_done as f64 / n_tensors as f64;
                 Message::Progress { fraction, note: "rounding".to_owned() }.send();
                 if work.stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            });
+            };
+            let stopped = || work.stopped();
+            let outcome = quantized(&from, &to, &config, &pieces, &mut on_tensor, &stopped);
             if work.stopped() {
                 return Ok(End::Stopped { resumable: false });
             }

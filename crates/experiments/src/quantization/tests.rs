@@ -269,7 +269,8 @@ fn a_folder_that_is_quantised_is_refused_before_anything_runs() {
         method: Rounding::Nearest,
     };
     let mut go_on = |_, _| ControlFlow::Continue(());
-    quantize::quantized(&from, &to, &config.packing().unwrap(), &[], &mut go_on).unwrap();
+    quantize::quantized(&from, &to, &config.packing().unwrap(), &[], &mut go_on, &|| false)
+        .unwrap();
     let experiment = experiment(&[&format!("model={}", to.display())]).unwrap();
     let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
     let error = cells(&experiment, body, &data(1000)).unwrap_err().to_string();

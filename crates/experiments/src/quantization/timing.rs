@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use forerun_arch::{CausalLm, LmCache, LoadOptions};
+use forerun_arch::{CausalLm, Error, LmCache, LoadOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -43,7 +43,7 @@ pub(super) struct Timed {
 }
 
 impl Timed {
-    fn of(n_tokens: usize, work: impl FnOnce() -> Result<()>) -> Result<Self> {
+    fn of(n_tokens: usize, work: impl FnOnce() -> Result<(), Error>) -> Result<Self> {
         let started = Instant::now();
         work()?;
         Ok(Self { n_tokens, secs: started.elapsed().as_secs_f64() })
@@ -101,9 +101,9 @@ pub(super) fn read_and_write(
     let (prompt, rest) = piece.split_at(prompt_tokens.min(piece.len()));
     let written = &rest[..decode_tokens.min(rest.len())];
     let mut cache = LmCache::new(model, prompt_tokens + decode_tokens);
-    let of_prompt = Timed::of(prompt.len(), || Ok(drop(model.extend(prompt, &mut cache)?)))?;
+    let of_prompt = Timed::of(prompt.len(), || model.extend(prompt, &mut cache).map(|_| ()))?;
     let of_written = Timed::of(written.len(), || {
-        written.iter().try_for_each(|&token| Ok(drop(model.extend(&[token], &mut cache)?)))
+        written.iter().try_for_each(|&token| model.extend(&[token], &mut cache).map(|_| ()))
     })?;
     Ok([of_prompt, of_written])
 }

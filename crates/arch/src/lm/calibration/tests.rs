@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use super::{Calibration, block_of};
 use crate::lm::LmConfig;
 use crate::testing::{lm, lm_config};
@@ -56,4 +58,23 @@ fn nothing_to_read_is_refused() {
 fn the_block_stands_in_the_name() {
     assert_eq!(block_of("model.layers.12.self_attn.q_proj"), Some(12));
     assert_eq!(block_of("lm_head"), None);
+}
+
+#[test]
+fn a_reading_can_be_ended_between_two_texts_and_begun_again() {
+    let mut model = lm(&lm_config(), 1);
+    let texts: Vec<&[i64]> = TEXTS.iter().map(<[i64; 6]>::as_slice).collect();
+    let name = "model.layers.0.mlp.down_proj";
+    let want = model.calibrate(&texts, &|_| true).unwrap()[name].mean().unwrap();
+    let mut calibration = Calibration::new(&mut model, texts, 1).unwrap();
+    let mut told = Vec::new();
+    let mut end_at_second = |n_read: usize, n_texts: usize| {
+        told.push((n_read, n_texts));
+        if n_read == 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    assert!(calibration.hessian_watched(name, &mut end_at_second).unwrap().is_none());
+    assert_eq!(told, [(0, 2), (1, 2)]);
+    assert_eq!(calibration.n_readings(), 0);
+    // Nothing of the first is left in the second.
+    assert_eq!(calibration.hessian(name).unwrap().unwrap().mean().unwrap(), want);
 }
