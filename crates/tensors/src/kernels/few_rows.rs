@@ -3,6 +3,8 @@
 //! Their time is that of reading the matrices once. So a weight is widened to f32 as it is read, meets all rows at once,
 //! and several matrices that meet the same rows are one piece of work for the threads.
 
+use std::hint::black_box;
+
 use tch::{Device, Kind, Tensor};
 
 use super::element::{Bf16, Element, F16};
@@ -22,9 +24,12 @@ pub struct Factor<'a> {
     pub bias: Option<&'a Tensor>,
 }
 
-/// Rows of a matrix that one thread does in one go, and that are done side by side.
+/// Rows of a matrix that one thread does in one go.
 const BLOCK: usize = 32;
+/// Rows that are done side by side.
 const SIDE: usize = 4;
+/// Numbers that the nearest cache holds, with what is read meanwhile: three quarters of 32 KiB.
+const NEAR: usize = 6144;
 
 /// `x · weightᵀ + bias` for each of `factors`: `x` is f32 `[rows, in]`, the results are f32 `[rows, out]`.
 ///
@@ -114,60 +119,125 @@ impl Job for Product<'_> {
 impl Product<'_> {
     #[inline(always)]
     fn multiply<M: Machine, W: Element>(&mut self, weight: &Rows<'_, W>) {
-        let rows = self.x.shape()[0];
+        let [rows, width] = self.x.shape();
         let n = self.out.first().map_or(0, |out| out.len());
-        let mut at = 0;
-        while at < n {
-            // At the end some are done twice instead of one by one.
-            let from = if n >= SIDE { at.min(n - SIDE) } else { at };
-            let last = n - 1;
-            let of = self.first;
-            let side = [
-                weight.row(of + from),
-                weight.row(of + last.min(from + 1)),
-                weight.row(of + last.min(from + 2)),
-                weight.row(of + last.min(from + 3)),
-            ];
-            let mut row = 0;
-            while row + SIDE <= rows {
-                let x = [
-                    self.x.row(row),
-                    self.x.row(row + 1),
-                    self.x.row(row + 2),
-                    self.x.row(row + 3),
-                ];
-                let sums = tile::<M, W>(side, x);
-                for i in 0..SIDE {
-                    self.write(row + i, from, sums[i]);
-                }
-                row += SIDE;
+        let tiled = if rows >= SIDE && rows * width > NEAR { n - n % SIDE } else { 0 };
+        for at in (0..tiled).step_by(SIDE) {
+            self.tile_of_matrix::<M, W>(weight, at);
+        }
+        for at in tiled..n {
+            self.row_of_matrix::<M, W>(weight, at);
+        }
+    }
+
+    /// The processor fetches ahead what is read in one stream, and far less of it where several rows are read side by side: this is
+    /// more than twice as fast where the matrix comes from memory.
+    #[inline(always)]
+    fn row_of_matrix<M: Machine, W: Element>(&mut self, weight: &Rows<'_, W>, at: usize) {
+        let rows = self.x.shape()[0];
+        let w = weight.row(self.first + at);
+        let bias = self.bias.map_or(0.0, |bias| bias[self.first + at]);
+        let fours = rows - rows % SIDE;
+        for row in (0..fours).step_by(SIDE) {
+            let sums = across::<M, W>(w, self.four(row));
+            for (out, sum) in self.out[row..].iter_mut().zip(sums) {
+                out[at] = sum + bias;
             }
-            while row < rows {
-                let sums = dots::<M, W>(side, self.x.row(row));
-                self.write(row, from, sums);
-                row += 1;
+        }
+        for row in fours..rows {
+            self.out[row][at] = dot::<M, W>(w, self.x.row(row)) + bias;
+        }
+    }
+
+    /// Rows that do not fit beside each other into the nearest cache: each of their numbers is used four times when it has been read.
+    #[inline(always)]
+    fn tile_of_matrix<M: Machine, W: Element>(&mut self, weight: &Rows<'_, W>, at: usize) {
+        let rows = self.x.shape()[0];
+        let of = self.first + at;
+        let side = [weight.row(of), weight.row(of + 1), weight.row(of + 2), weight.row(of + 3)];
+        side.into_iter().for_each(fetch);
+        let fours = rows - rows % SIDE;
+        for row in (0..fours).step_by(SIDE) {
+            let sums = tile::<M, W>(side, self.four(row));
+            for i in 0..SIDE {
+                self.write(row + i, at, sums[i]);
             }
-            at = from + SIDE;
+        }
+        for row in fours..rows {
+            let sums = dots::<M, W>(side, self.x.row(row));
+            self.write(row, at, sums);
         }
     }
 
     #[inline(always)]
-    fn write(&mut self, row: usize, from: usize, sums: [f32; SIDE]) {
-        let out = &mut self.out[row][from..];
+    fn four(&self, row: usize) -> [&[f32]; SIDE] {
+        [self.x.row(row), self.x.row(row + 1), self.x.row(row + 2), self.x.row(row + 3)]
+    }
+
+    #[inline(always)]
+    fn write(&mut self, row: usize, at: usize, sums: [f32; SIDE]) {
+        let out = self.out[row][at..].iter_mut().zip(sums);
         match self.bias {
             Some(bias) => {
-                let bias = &bias[self.first + from..];
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(bias) {
-                    *out = sum + bias;
-                }
+                let bias = &bias[self.first + at..];
+                out.zip(bias).for_each(|((out, sum), bias)| *out = sum + bias);
             }
-            None => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum;
-                }
-            }
+            None => out.for_each(|(out, sum)| *out = sum),
         }
     }
+}
+
+/// Reads a row into the nearest cache, in one stream.
+#[inline(always)]
+fn fetch<W: Element>(row: &[W]) {
+    const LINE: usize = 64;
+    let touched = row.iter().step_by(LINE / size_of::<W>()).map(|w| w.get());
+    black_box(touched.fold(0.0, |sum, w| sum + w));
+}
+
+/// `Σₖ w[k] x[k]`.
+#[inline(always)]
+fn dot<M: Machine, W: Element>(w: &[W], x: &[f32]) -> f32 {
+    let (xs, x_rest) = x.as_chunks::<LANES>();
+    let (ws, w_rest) = w[..x.len()].as_chunks::<LANES>();
+    let mut sum = [0.0; LANES];
+    for (w, x) in ws.iter().zip(xs) {
+        sum = add_product::<M>(sum, load(w), *x);
+    }
+    let mut sum = fold(&sum);
+    for (w, x) in w_rest.iter().zip(x_rest) {
+        sum = fma::<M>(w.get(), *x, sum);
+    }
+    sum
+}
+
+/// `[i]`: `Σₖ w[k] x[i][k]`, of four.
+#[inline(always)]
+fn across<M: Machine, W: Element>(w: &[W], x: [&[f32]; SIDE]) -> [f32; SIDE] {
+    let n = w.len();
+    let (ws, w_rest) = w.as_chunks::<LANES>();
+    let (x0, y0) = x[0][..n].as_chunks::<LANES>();
+    let (x1, y1) = x[1][..n].as_chunks::<LANES>();
+    let (x2, y2) = x[2][..n].as_chunks::<LANES>();
+    let (x3, y3) = x[3][..n].as_chunks::<LANES>();
+    let none = [0.0; LANES];
+    // Four variables: of an array the compiler writes every sum back to memory in each turn.
+    let (mut s0, mut s1, mut s2, mut s3) = (none, none, none, none);
+    for ((((w, x0), x1), x2), x3) in ws.iter().zip(x0).zip(x1).zip(x2).zip(x3) {
+        let w = load(w);
+        s0 = add_product::<M>(s0, w, *x0);
+        s1 = add_product::<M>(s1, w, *x1);
+        s2 = add_product::<M>(s2, w, *x2);
+        s3 = add_product::<M>(s3, w, *x3);
+    }
+    let mut sums = [fold(&s0), fold(&s1), fold(&s2), fold(&s3)];
+    for i in 0..w_rest.len() {
+        let (w, x) = (w_rest[i].get(), [y0[i], y1[i], y2[i], y3[i]]);
+        for row in 0..SIDE {
+            sums[row] = fma::<M>(w, x[row], sums[row]);
+        }
+    }
+    sums
 }
 
 /// `Σₖ w[m][k] x[k]` of four rows.

@@ -75,8 +75,9 @@ fn larger(a: Lanes, mut b: Lanes) -> Lanes {
 /// Their sum, by halves.
 #[inline(always)]
 pub(super) fn fold(lanes: &Lanes) -> f32 {
-    // Or else the compiler lets this tree of sums decide how it keeps the lanes in the loop before: in pairs.
-    let lanes = black_box(lanes);
+    // Or else the compiler lets this tree of sums decide how it keeps the lanes in the loop before: in pairs. A copy, because
+    // what is lent out the loop writes back to memory in each turn.
+    let lanes = black_box(*lanes);
     let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
     for i in 0..8 {
         eight[i] = lanes[i] + lanes[i + 8];
@@ -154,7 +155,7 @@ pub(super) fn largest<X: Element>(x: &[X], scale: f32) -> f32 {
         let x = scale * x.get();
         *lane = if x > *lane { x } else { *lane };
     }
-    let lanes = black_box(&lanes);
+    let lanes = black_box(lanes);
     let max = |a: f32, b: f32| if a > b { a } else { b };
     let (mut eight, mut four) = ([0.0; 8], [0.0; 4]);
     for i in 0..8 {
