@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use forerun_runs::report::rule_in_words;
-use forerun_runs::verdict::detectable_effect;
+use forerun_runs::verdict::{Direction, Effect, Rule, detectable_effect};
 use serde_json::{Value, json};
 
 use crate::cell::{Cell, Cost, Machine, Task};
@@ -219,8 +219,8 @@ fn claims(experiment: &Experiment) -> Result<String> {
         let (n, noun) = experiment.body.replicates(experiment, claim).unwrap_or(seeds);
         let effect = match detectable_effect(&claim.rule, n, claim.seed_sd)? {
             Some(effect) => {
-                let effect = significant(effect);
-                format!("{effect} (at a noise of {} between {noun}s)", claim.seed_sd)
+                let found = found_from(&claim.rule, effect);
+                format!("{found} (at a noise of {} between {noun}s)", claim.seed_sd)
             }
             None => format!(
                 "unpowered with {}; the verdict will be `inconclusive`",
@@ -232,10 +232,23 @@ fn claims(experiment: &Experiment) -> Result<String> {
     Ok(text)
 }
 
-/// Three decimals, or as many as two digits of a small number take.
-fn significant(effect: f64) -> String {
-    let digits = (1.0 - effect.abs().log10().floor()).clamp(3.0, 9.0);
-    format!("{effect:.*}", digits as usize)
+/// A detectable effect as the rule compares: a rule that allows some loss finds effects that go against the claim's direction.
+fn found_from(rule: &Rule, effect: f64) -> String {
+    let (noun, none) = match rule.effect {
+        Effect::Difference => ("difference", 0.0),
+        Effect::Ratio => ("ratio", 1.0),
+    };
+    let (signed, which) = match rule.direction {
+        Direction::Higher => (effect, "or more"),
+        Direction::Lower => (-effect, "or less"),
+        Direction::Same => (effect, "is still the same"),
+    };
+    format!("a {noun} of {:.*} {which}", decimals(effect), none + signed)
+}
+
+/// Three, or as many as two digits of a small number take.
+fn decimals(effect: f64) -> usize {
+    (1.0 - effect.abs().log10().floor()).clamp(3.0, 9.0) as usize
 }
 
 /// The median speed of those training cells in `store` that ran on a machine like the plan's, on models of about the

@@ -57,7 +57,7 @@ fn the_plan_says_what_can_be_detected() {
     let widest = plan.lines().max_by_key(|line| line.chars().count()).unwrap();
     assert!(widest.chars().count() <= 80, "{widest}");
     assert!(!plan.contains("unpowered"), "{plan}");
-    assert!(plan.contains("smallest effect it can detect"), "{plan}");
+    assert!(plan.contains("smallest effect it can detect: a "), "{plan}");
 }
 
 /// An external experiment of few runs: its words, with the script of this folder.
