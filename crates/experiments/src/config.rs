@@ -222,7 +222,7 @@ impl Experiment {
     /// # Errors
     /// Says where the text is wrong.
     pub fn parse(text: &str) -> Result<Self> {
-        let experiment = Self::from_table(text.parse()?)?;
+        let experiment = Self::from_table(text.parse()?).context(OTHER_SETTINGS)?;
         experiment.validate()?;
         Ok(experiment)
     }
@@ -291,6 +291,9 @@ impl Experiment {
     }
 }
 
+/// What a run directory whose settings this program does not have means.
+const OTHER_SETTINGS: &str = "it was written by an older version of this program, or changed since; run the experiment again";
+
 /// Far above any use; a plan lists every cell.
 const MAX_SEEDS: u64 = 10_000;
 
@@ -340,7 +343,11 @@ fn owned((key, value): (&String, &Value)) -> (String, Value) {
 pub(crate) fn read<T: serde::de::DeserializeOwned>(table: Table) -> Result<T> {
     serde_path_to_error::deserialize(Value::Table(table)).map_err(|error| {
         let (path, reason) = (error.path().to_string(), error.into_inner().to_string());
-        anyhow::anyhow!("{path}: {}", reason.trim().replace('\n', " "))
+        let reason = reason.trim().replace('\n', " ");
+        match path.as_str() {
+            "." => anyhow::anyhow!("{reason}"), // the whole, which has no name
+            _ => anyhow::anyhow!("{path}: {reason}"),
+        }
     })
 }
 

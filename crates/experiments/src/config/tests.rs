@@ -36,6 +36,24 @@ fn every_experiment_resolves_at_every_scale_and_survives_its_own_toml() {
 }
 
 #[test]
+fn what_an_older_version_wrote_is_said_to_be_that() {
+    let experiment =
+        Experiment::resolve(&find("phi3-quantize").unwrap(), &Overrides::default()).unwrap();
+    let mut table: Table = toml::to_string(&experiment).unwrap().parse().unwrap();
+    table.remove("timing").unwrap(); // as runs were before there were turns
+    let error = Experiment::parse(&table.to_string()).unwrap_err();
+    assert_eq!(
+        crate::cli::explain(&error),
+        "it was written by an older version of this program, or changed since; run the experiment again: missing field `timing`"
+    );
+    // A value that cannot be is no sign of that.
+    let mut table: Table = toml::to_string(&experiment).unwrap().parse().unwrap();
+    table.insert("threads".to_owned(), Value::Integer(0));
+    let error = Experiment::parse(&table.to_string()).unwrap_err();
+    assert_eq!(crate::cli::explain(&error), "threads must be at least 1, got 0");
+}
+
+#[test]
 fn every_number_of_a_claim_says_where_it_comes_from() {
     for entry in CATALOG {
         for line in entry.toml.lines().filter(|line| line.starts_with("seed_sd")) {
