@@ -146,25 +146,17 @@ impl Body {
         }
     }
 
-    /// Whether cells measure time or memory, so that they should run one at a time.
-    pub(crate) fn is_timed(&self) -> bool {
+    /// Whether every cell holds a whole model, which may be as large as the memory, so that they run one at a time unless more are
+    /// asked for.
+    pub(crate) fn holds_whole_models(&self) -> bool {
         matches!(self, Self::Quantization(_))
     }
 
-    /// What a claim rests on if not on seeds: how many there are, and what one is called.
-    pub(crate) fn replicates(
-        &self,
-        experiment: &Experiment,
-        claim: &Claim,
-    ) -> Option<(usize, &'static str)> {
+    /// How many replicates a claim rests on, if their number is not that of the seeds; what one is called, its rule says.
+    pub(crate) fn replicates(&self, claim: &Claim) -> Option<u64> {
         match self {
-            Self::Quantization(body) => {
-                let (n, noun) = body.replicates(experiment, claim);
-                Some((usize::try_from(n).unwrap_or(usize::MAX), noun))
-            }
-            Self::MultilingualMixture(body) => {
-                Some((multilingual::n_mixtures(body, claim)?, "mixture"))
-            }
+            Self::Quantization(body) => body.turns_of(claim),
+            Self::MultilingualMixture(body) => multilingual::n_mixtures(body, claim),
             _ => None,
         }
     }
@@ -172,21 +164,8 @@ impl Body {
     /// Numbers that a claim is judged from: one a seed, or whatever takes the place of seeds.
     pub(crate) fn n_values(&self, experiment: &Experiment, claim: &Claim) -> u64 {
         match self {
-            Self::Quantization(body) => body.replicates(experiment, claim).0,
+            Self::Quantization(body) => body.turns_of(claim).unwrap_or(experiment.seeds),
             _ => experiment.seeds,
-        }
-    }
-
-    /// A judgement of a run in which `jobs` cells ran at a time.
-    pub(crate) fn on_this_machine(
-        &self,
-        claim: &Claim,
-        judgement: Judgement,
-        jobs: usize,
-    ) -> Judgement {
-        match self {
-            Self::Quantization(_) => quantization::on_this_machine(claim, judgement, jobs),
-            _ => judgement,
         }
     }
 

@@ -70,6 +70,11 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether nothing may run beside it, as what it measures is time.
+    pub(crate) fn runs_alone(&self) -> bool {
+        matches!(self, Self::TimeWeights(_))
+    }
+
     /// The kind's name and the version of its code. **Raise the version when the code changes what it computes.**
     fn version(&self) -> (&'static str, u32) {
         match self {

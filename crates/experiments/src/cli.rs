@@ -89,7 +89,7 @@ struct Selection {
     /// cpu or cuda:N.
     #[arg(long)]
     device: Option<String>,
-    /// Worker processes at a time [default: one a core; one on a GPU].
+    /// Worker processes at a time; what is timed runs alone [default: one a core; one on a GPU and in phi3-quantize].
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
     /// Where the cells are computed.
@@ -132,7 +132,11 @@ impl Selection {
         match self.jobs {
             Some(0) => bail!("--jobs must be at least 1, got 0"),
             Some(jobs) => Ok(jobs),
-            None if experiment.device.starts_with("cuda") || experiment.body.is_timed() => Ok(1),
+            None if experiment.device.starts_with("cuda")
+                || experiment.body.holds_whole_models() =>
+            {
+                Ok(1)
+            }
             None => Ok((environment::cores() / experiment.threads as usize).max(1)),
         }
     }

@@ -1,12 +1,13 @@
 //! The local executor: computes the missing cells of a plan in worker processes, up to `jobs` at a time.
 //!
-//! Each worker is this same binary with one libtorch thread (unless the plan says otherwise), so results do not
-//! depend on `jobs`, and a cell that dies (out of memory, killed, a crash in foreign code) takes nothing with it.
+//! Each worker is this same binary with one libtorch thread (unless the plan says otherwise), and cells that measure time run
+//! alone, so results do not depend on `jobs`. A cell that dies (out of memory, killed, a crash in foreign code) takes nothing
+//! with it.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use forerun_runs::manifest::CellState;
 
 use crate::cell::{Cell, CellResult};
 use crate::cli::explain;
+use crate::environment::own_program;
 use crate::external;
 use crate::interrupt;
 use crate::plan::Plan;
@@ -129,11 +131,12 @@ impl<'a> Sweep<'a> {
         Self { plan, store, progress, record, waiting, running: BTreeMap::new(), swept }
     }
 
-    /// The first waiting cell whose needs are met.
+    /// The waiting cell to start now, if there is one.
     fn next_ready(&mut self) -> Option<usize> {
-        let ready =
-            |&index: &usize| self.cell(index).needs.iter().all(|key| self.store.is_done(key));
-        let place = self.waiting.iter().position(ready)?;
+        let waiting: Vec<&Cell> = self.waiting.iter().map(|&index| self.cell(index)).collect();
+        let running: Vec<&Cell> = self.running.keys().map(|&index| self.cell(index)).collect();
+        let ready = |cell: &Cell| cell.needs.iter().all(|key| self.store.is_done(key));
+        let place = place_of_next(&waiting, &running, ready)?;
         Some(self.waiting.remove(place))
     }
 
@@ -257,6 +260,22 @@ impl<'a> Sweep<'a> {
     }
 }
 
+/// Place among the `waiting` cells of the one to start: the first that is `ready` and may run beside others. One that has to run
+/// alone starts when there is no such cell and nothing runs; until it has ended, nothing else starts.
+fn place_of_next(
+    waiting: &[&Cell],
+    running: &[&Cell],
+    ready: impl Fn(&Cell) -> bool,
+) -> Option<usize> {
+    if running.iter().any(|cell| cell.task.runs_alone()) {
+        return None;
+    }
+    let first = |alone: bool| {
+        waiting.iter().position(|cell| cell.task.runs_alone() == alone && ready(cell))
+    };
+    first(false).or_else(|| first(true).filter(|_| running.is_empty()))
+}
+
 /// If the sweep itself ends early, workers are told to stop, and killed if they do not; their checkpoints stay.
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
@@ -300,15 +319,6 @@ fn spawn(dir: &Path, threads: u32) -> Result<Child> {
     }
     into_group(&mut command); // Ctrl-C is ours: the worker is told to stop, once
     command.spawn().with_context(|| format!("cannot start `{}`", binary.display()))
-}
-
-/// This very program, even if a build has put another in its place since it was started: a sweep must not mix two.
-fn own_program() -> Result<PathBuf> {
-    let running = PathBuf::from("/proc/self/exe");
-    if cfg!(target_os = "linux") && running.exists() {
-        return Ok(running);
-    }
-    std::env::current_exe().context("cannot find this program's own file")
 }
 
 /// `was killed (SIGKILL), perhaps for want of memory`, or the exit status.

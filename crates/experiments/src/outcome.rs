@@ -72,7 +72,7 @@ pub struct ClaimVerdict {
     pub statement: String,
     /// The rule in words.
     pub rule: String,
-    /// Measured values of what the claim is about, one a seed; `null` where there is none.
+    /// Measured values of what the claim is about, one a seed or whatever takes its place; `null` where there is none.
     pub a: Vec<Option<f64>>,
     /// Measured values of what it is compared with.
     pub b: Vec<Option<f64>>,
@@ -119,13 +119,7 @@ pub(crate) fn gather(
     write_results(&dir.join("series.parquet"), &points)?;
     write_json(&dir.join("samples.json"), &texts)?;
     let curves = curves(&points);
-    let jobs = Manifest::read(&dir.join("manifest.json"))?.machine.jobs;
-    let mut verdicts = judge_all(experiment, &rows, &curves)?;
-    for (verdict, claim) in verdicts.iter_mut().zip(&experiment.claims) {
-        let judged = verdict.judgement.clone();
-        verdict.judgement = experiment.body.on_this_machine(claim, judged, jobs);
-    }
-    write_json(&dir.join("verdict.json"), &verdicts)?;
+    write_json(&dir.join("verdict.json"), &judge_all(experiment, &rows, &curves)?)?;
     tensorboard::write(&dir.join("tensorboard"), &curves)?;
     let outcome = Outcome::read(dir)?;
     let recommendations = experiment.body.recommendation(&outcome);

@@ -118,10 +118,14 @@ impl Plan {
         Some(format!("{} of the cells train {models}, up to {most} at once", sizes.len()))
     }
 
-    /// Seconds that one worker needs for the cells that `store` lacks.
-    fn seconds_left(&self, store: &Store, rate: Rate) -> f64 {
+    /// Seconds that `jobs` workers need for the cells that `store` lacks, some of which run alone.
+    fn seconds_left(&self, store: &Store, rate: Rate, jobs: usize) -> f64 {
         let left = self.cells.iter().filter(|planned| !store.is_done(&planned.key));
-        left.map(|planned| planned.cell.cost.flops / rate.of(&planned.cell)).fold(0.0, |a, b| a + b) // `sum` of nothing is -0
+        let secs = left.map(|PlannedCell { cell, .. }| {
+            let beside = if cell.task.runs_alone() { 1 } else { jobs };
+            cell.cost.flops / rate.of(cell) / beside as f64
+        });
+        secs.fold(0.0, |a, b| a + b) // `sum` of nothing is -0
     }
 
     /// What `plan NAME` prints: what will be done, what it costs, what it can show.
@@ -170,7 +174,7 @@ impl Plan {
         if let [_, ..] = commands.as_slice() {
             return self.time_of_commands(experiment, &commands, jobs);
         }
-        let minutes = self.seconds_left(store, rate) / jobs as f64 / 60.0;
+        let minutes = self.seconds_left(store, rate, jobs) / 60.0;
         let basis = match rate.n_cells {
             0 => "an assumption until a cell has run here".to_owned(),
             n => format!("measured on {n} cells here"),
@@ -215,16 +219,17 @@ fn claims(experiment: &Experiment) -> Result<String> {
     for claim in &experiment.claims {
         text.push_str(&wrapped("  ", "    ", &format!("{}: {}", claim.name, claim.statement)));
         text.push_str(&wrapped("    rule: ", "    ", &rule_in_words(&claim.rule)));
-        let seeds = (usize::try_from(experiment.seeds).unwrap_or(usize::MAX), "seed");
-        let (n, noun) = experiment.body.replicates(experiment, claim).unwrap_or(seeds);
+        let n = experiment.body.replicates(claim).unwrap_or(experiment.seeds);
+        let n = usize::try_from(n).unwrap_or(usize::MAX);
+        let replicate = &claim.rule.replicate;
         let effect = match detectable_effect(&claim.rule, n, claim.seed_sd)? {
             Some(effect) => {
                 let found = found_from(&claim.rule, effect);
-                format!("{found} (at a noise of {} between {noun}s)", claim.seed_sd)
+                format!("{found} (at a noise of {} between {})", claim.seed_sd, replicate.many)
             }
             None => format!(
                 "unpowered with {}; the verdict will be `inconclusive`",
-                counted(n as u64, noun)
+                replicate.counted(n)
             ),
         };
         text.push_str(&wrapped("    smallest effect it can detect: ", "    ", &effect));
@@ -319,3 +324,6 @@ pub(crate) fn quantity(value: f64) -> String {
         None => format!("{value:.0} "),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,14 @@
 //! Abdin et al. 2024, *Phi-3 technical report*, arXiv:2404.14219, section 2: at 4 bits phi-3-mini takes about 1.8 GB and writes more
 //! than 12 tokens a second on a phone. It says neither how the weights were rounded nor what that costs in quality. Here one model's
 //! weights are written in every format, and each is measured in a process of its own on the same pieces of held-out text: the
-//! pieces take the place of seeds. Speeds are taken in turns, each format in a process of its own again: for them turns take
-//! the place of seeds.
+//! pieces take the place of seeds. Speeds are taken in turns, each format in a process of its own again, beside which nothing runs:
+//! for them turns take the place of seeds.
 
 mod make;
 mod measure;
 mod plan;
 mod report;
+mod stored;
 mod timing;
 
 use std::path::Path;
@@ -17,7 +18,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use forerun_arch::{Gptq, LmConfig, Method, QuantizeConfig};
 use forerun_runs::manifest;
-use forerun_runs::verdict::{Judgement, Verdict};
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::Tokenizer;
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,9 @@ const DECODE_SPEED: &str = "decode-speed";
 const WEIGHT_BYTES: &str = "weight-bytes";
 const MEMORY_BYTES: &str = "memory-bytes";
 
+/// What a rule about speeds calls one of its values.
+const TURN: &str = "turn";
+
 impl QuantizationConfig {
     /// Checks what no single field can know.
     pub(crate) fn validate(&self, experiment: &Experiment) -> Result<()> {
@@ -188,6 +191,7 @@ impl QuantizationConfig {
                 self.validate_measure(measure)
                     .with_context(|| format!("claim `{}`", claim.name))?;
             }
+            validate_replicate(claim).with_context(|| format!("claim `{}`", claim.name))?;
         }
         Ok(())
     }
@@ -205,12 +209,9 @@ impl QuantizationConfig {
         Ok(())
     }
 
-    /// What a claim's numbers belong to: how many there are, and what one is called.
-    pub(crate) fn replicates(&self, experiment: &Experiment, claim: &Claim) -> (u64, &'static str) {
-        match is_speed(claim) {
-            true => (self.timing.turns, "turn"),
-            false => (experiment.seeds, "piece"),
-        }
+    /// The turns that a claim on speeds rests on; none for other claims, which rest on pieces.
+    pub(crate) fn turns_of(&self, claim: &Claim) -> Option<u64> {
+        claim.measures().all(is_speed).then_some(self.timing.turns)
     }
 
     /// A run directory must mean the same from any working directory.
@@ -281,20 +282,29 @@ impl QuantizationConfig {
     }
 }
 
-fn is_speed(claim: &Claim) -> bool {
-    claim.measures().any(|measure| [PROMPT_SPEED, DECODE_SPEED].contains(&measure.series.as_str()))
+fn is_speed(measure: &Measure) -> bool {
+    [PROMPT_SPEED, DECODE_SPEED].contains(&measure.series.as_str())
 }
 
-/// The judgement of a run in which `jobs` cells ran at a time: where they shared the machine, speeds say nothing of formats.
-pub(crate) fn on_this_machine(claim: &Claim, judgement: Judgement, jobs: usize) -> Judgement {
-    if jobs <= 1 || !is_speed(claim) {
-        return judgement;
+/// A claim compares turns with turns, or pieces with pieces, and says which.
+fn validate_replicate(claim: &Claim) -> Result<()> {
+    let of_turns = is_speed(&claim.a);
+    if let Some(b) = claim.b.as_ref().filter(|b| is_speed(b) != of_turns) {
+        let [speed, other] = if of_turns { [&claim.a, b] } else { [b, &claim.a] };
+        bail!(
+            "it compares `{}`, which has a value a turn, with `{}`, which has one a piece",
+            speed.series,
+            other.series
+        );
     }
-    let reason = format!(
-        "{jobs} workers ran at a time, so that speeds are those of a shared machine; {}",
-        judgement.reason
+    let one = &claim.rule.replicate.one;
+    ensure!(
+        (one == TURN) == of_turns,
+        "`{}` has a value a {}, but rule.replicate.one is `{one}`",
+        claim.a.series,
+        if of_turns { TURN } else { "piece" }
     );
-    Judgement { verdict: Verdict::Inconclusive, reason, ..judgement }
+    Ok(())
 }
 
 impl Weights {

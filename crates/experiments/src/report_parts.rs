@@ -4,10 +4,10 @@ use forerun_runs::plot::Point;
 use forerun_runs::report::{Block, Claim, Command, KeyValues};
 use forerun_runs::stats::{self, Interval};
 use forerun_runs::table::Cell;
+use forerun_runs::verdict::Replicate;
 
 use crate::config::{self, Experiment, Scale};
 use crate::outcome::Outcome;
-use crate::plan::counted;
 
 /// Confidence of every interval of a report.
 pub(crate) const CONFIDENCE: f64 = 0.95;
@@ -81,14 +81,27 @@ pub(crate) fn claims(
         .collect()
 }
 
-/// Seeds that the claims ask for.
-fn seeds_asked_for(experiment: &Experiment) -> u64 {
-    experiment.claims.iter().map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2)
+/// Whether a run may say what to set: none does at the smoke scale, nor with fewer seeds than the claims on them ask for.
+pub(crate) fn can_recommend(experiment: &Experiment) -> bool {
+    let on_seeds =
+        experiment.claims.iter().filter(|claim| experiment.body.replicates(claim).is_none());
+    let asked_for = on_seeds.map(|claim| claim.rule.min_seeds as u64).max().unwrap_or(2);
+    experiment.scale != Scale::Smoke && experiment.seeds >= asked_for
 }
 
-/// Whether a run may say what to set: none does at the smoke scale, nor with fewer seeds than its claims ask for.
-pub(crate) fn can_recommend(experiment: &Experiment) -> bool {
-    experiment.scale != Scale::Smoke && experiment.seeds >= seeds_asked_for(experiment)
+/// What claims have too little of: what it is, how much there is, and what they ask for.
+fn too_few(experiment: &Experiment) -> Vec<(&Replicate, u64, u64)> {
+    let mut found: Vec<(&Replicate, u64, u64)> = Vec::new();
+    for claim in &experiment.claims {
+        let n = experiment.body.replicates(claim).unwrap_or(experiment.seeds);
+        let (replicate, asked_for) = (&claim.rule.replicate, claim.rule.min_seeds as u64);
+        match found.iter_mut().find(|known| (known.0, known.1) == (replicate, n)) {
+            _ if n >= asked_for => {}
+            Some(known) => known.2 = known.2.max(asked_for),
+            None => found.push((replicate, n, asked_for)),
+        }
+    }
+    found
 }
 
 /// What no run of this size can show.
@@ -100,10 +113,10 @@ pub(crate) fn caveats(experiment: &Experiment) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let needed = seeds_asked_for(experiment);
-    if experiment.seeds < needed {
-        let run = counted(experiment.seeds, "seed");
-        caveats.push(format!("{run} of every arm; the claims ask for {needed}."));
+    for (replicate, n, asked_for) in too_few(experiment) {
+        let there = replicate.counted(usize::try_from(n).unwrap_or(usize::MAX));
+        let of = if *replicate == Replicate::default() { " of every arm" } else { "" };
+        caveats.push(format!("{there}{of}; the claims ask for {asked_for}."));
     }
     caveats
 }

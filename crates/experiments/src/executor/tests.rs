@@ -1,4 +1,5 @@
 use super::*;
+use crate::cell::{Cost, Machine};
 
 #[track_caller]
 fn check(log: &str, expected: Option<&str>) {
@@ -68,4 +69,45 @@ fn a_worker_that_does_not_stop_is_killed_and_its_command_with_it() {
         assert!(told.elapsed() < Duration::from_secs(60), "the command goes on");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+fn cell(task: serde_json::Value) -> Cell {
+    let reading = serde_json::json!({ "piece_tokens": 2, "prompt_tokens": 1, "decode_tokens": 1 });
+    let mut task = task;
+    if task["kind"] == "time-weights" {
+        task["reading"] = reading;
+    }
+    Cell {
+        task: serde_json::from_value(task).unwrap(),
+        machine: Machine { device: "cpu".to_owned(), threads: 1 },
+        inputs: BTreeMap::new(),
+        needs: Vec::new(),
+        label: String::new(),
+        tags: BTreeMap::new(),
+        members: Vec::new(),
+        cost: Cost::default(),
+    }
+}
+
+#[test]
+fn a_cell_that_measures_time_runs_alone() {
+    let timing = cell(serde_json::json!({
+        "kind": "time-weights", "origin": { "from": "needed" }, "turn": 0, "n_pieces": 1, "before": [], "together": "",
+    }));
+    let other = cell(serde_json::json!({
+        "kind": "unigram-loss", "vocab_size": 2, "seq_len": 1, "held_out_rows": 1,
+    }));
+    let (timing, other) = (&timing, &other);
+    let check = |waiting: &[&Cell], running: &[&Cell], expected: Option<usize>| {
+        assert_eq!(place_of_next(waiting, running, |_| true), expected);
+    };
+    check(&[timing, other], &[], Some(1)); // what may run beside others comes first
+    check(&[timing, timing], &[], Some(0));
+    check(&[timing, timing], &[other], None);
+    check(&[timing, other], &[timing], None);
+    check(&[timing, other], &[other], Some(1));
+    check(&[], &[], None);
+    // Needs come before all.
+    assert_eq!(place_of_next(&[other, timing], &[], |cell| cell.task.runs_alone()), Some(1));
+    assert_eq!(place_of_next(&[other, timing], &[], |_| false), None);
 }

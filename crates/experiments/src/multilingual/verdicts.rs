@@ -12,7 +12,6 @@ use super::place::{Stage, Trained, trained};
 use super::predictions::{Predictions, Predictor};
 use crate::config::{Claim, Experiment};
 use crate::outcome::Curve;
-use crate::plan::counted;
 
 /// The fit to small models, and the law that it found.
 pub(super) const LAW: &str = "law";
@@ -179,7 +178,8 @@ pub(crate) fn reconsider(
     judgement: Judgement,
 ) -> Result<Judgement> {
     if measures_companions(claim) {
-        return Ok(about_companions(body, claim, curves));
+        let n_mixtures = n_mixtures(body, claim).unwrap_or_default();
+        return Ok(about_companions(body, claim, curves, n_mixtures));
     }
     if claim.b.as_ref().is_some_and(|b| b.arm == BEST_OTHER) {
         return beside_uniform(claim, curves, judgement);
@@ -187,18 +187,20 @@ pub(crate) fn reconsider(
     Ok(judgement)
 }
 
-fn about_companions(body: &MixtureConfig, claim: &Claim, curves: &[Curve]) -> Judgement {
-    let n_seeds = usize::try_from(body.design.blocks).unwrap_or(usize::MAX);
+fn about_companions(
+    body: &MixtureConfig,
+    claim: &Claim,
+    curves: &[Curve],
+    n_mixtures: u64,
+) -> Judgement {
+    let n_seeds = usize::try_from(n_mixtures).unwrap_or(usize::MAX);
     let inconclusive = |reason: String| {
         let (verdict, effect, interval) = (Verdict::Inconclusive, None, None);
         Judgement { verdict, effect, interval, n_seeds, reason }
     };
     if n_seeds < claim.rule.min_seeds {
-        let blocks = counted(body.design.blocks, "block");
-        return inconclusive(format!(
-            "{blocks} of mixtures, the rule asks for {}",
-            claim.rule.min_seeds
-        ));
+        let n_seen = claim.rule.replicate.counted(n_seeds);
+        return inconclusive(format!("{n_seen}, the rule asks for {}", claim.rule.min_seeds));
     }
     let Some(companions) = Companions::read(body, curves) else {
         return inconclusive("not every family has a law with its companions".to_owned());
@@ -225,9 +227,9 @@ fn beside_uniform(claim: &Claim, curves: &[Curve], judgement: Judgement) -> Resu
 }
 
 /// Mixtures that a claim about companions rests on; none for other claims, which rest on seeds.
-pub(crate) fn n_mixtures(body: &MixtureConfig, claim: &Claim) -> Option<usize> {
+pub(crate) fn n_mixtures(body: &MixtureConfig, claim: &Claim) -> Option<u64> {
     let n = body.design.blocks.saturating_mul(body.families.len() as u64);
-    measures_companions(claim).then(|| usize::try_from(n).unwrap_or(usize::MAX))
+    measures_companions(claim).then_some(n)
 }
 
 fn measures_companions(claim: &Claim) -> bool {

@@ -1,13 +1,12 @@
-//! The cells: the model's weights as folders of safetensors, one for each format, and a measurement of each.
+//! The cells: the model's weights as folders of safetensors, one for each format, a measurement of each, and turns of timing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use forerun_arch::LmConfig;
 use forerun_runs::atomic::{sha256_file, sha256_hex};
 use forerun_runs::seed::Seed;
-use forerun_tensors::SafetensorsFile;
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::gguf::Gguf;
 use serde_json::{Value, json};
@@ -15,12 +14,14 @@ use tch::Kind;
 
 use super::make::{MakeWeights, Origin};
 use super::measure::MeasureWeights;
+use super::stored::stored_kind;
 use super::timing::TimeWeights;
 use super::{Arm, PlainPrecision, QuantizationConfig, ReadingConfig, Rounding, Weights};
 use crate::cell::{Cell, Cost, Task};
 use crate::commands::quantize::{HESSIAN_BYTES, hessian_bytes};
 use crate::config::Experiment;
 use crate::data::{Input, Prepared};
+use crate::environment;
 use crate::plan::{LIBTORCH_BYTES, PlannedCell, cell};
 use crate::pretrained::{Place, Pretrained};
 
@@ -29,7 +30,7 @@ pub(super) const MODEL: &str = "model";
 /// What the results call the format that most weights of a GGUF file have.
 pub(super) const ROUNDED_TO: &str = "rounded_to";
 
-/// Weights first, each format's measurement right after them.
+/// Weights first, each format's measurement right after them; then all formats are timed, turn by turn.
 pub(crate) fn cells(
     experiment: &Experiment,
     body: &QuantizationConfig,
@@ -41,12 +42,10 @@ pub(crate) fn cells(
         None => Vec::new(),
     };
     check(experiment, body, data, &model, before.len())?;
-    let stored = place.as_ref().map(stored_kind).transpose()?.flatten();
-    ensure!(
-        !matches!(stored, Some(Kind::Uint8 | Kind::Int8)),
-        "`{}` is quantised already; name the model that it was made of",
-        body.model
-    );
+    let stored = match &place {
+        Some(Place::Folder(folder)) => stored_kind(folder, &body.model)?,
+        _ => None,
+    };
     let input = place.as_ref().map(input).transpose()?;
     let mut layout = Layout { experiment, body, data, model, before, stored, input, base: None };
     let mut cells = Vec::new();
@@ -62,12 +61,23 @@ pub(crate) fn cells(
         cells.push(PlannedCell::new(layout.measured(arm, needs.clone())));
         weights.push((arm, needs));
     }
-    // In turn: what changes slowly on a machine meets all formats alike.
-    for turn in 0..body.timing.turns {
-        let timed = weights.iter().map(|(arm, needs)| layout.timed(arm, turn, needs.clone()));
-        cells.extend(timed.map(PlannedCell::new));
-    }
+    cells.extend(layout.turns(&weights)?);
     Ok(cells)
+}
+
+/// A hash of all that speeds depend on beside the work itself, and of what they are compared with: `weights` are the keys of the cells
+/// with the formats; a format without one is in the model's own folder.
+pub(super) fn together(
+    weights: &[Option<&str>],
+    model: Option<&Input>,
+    program: &str,
+    processor: Option<&str>,
+) -> String {
+    let model = model.map(|model| &model.hash);
+    let held = json!([weights, model, program, processor]);
+    let mut hash = sha256_hex(held.to_string().as_bytes());
+    hash.truncate(32);
+    hash
 }
 
 fn check(
@@ -134,25 +144,6 @@ fn rounded_to(place: &Place) -> Result<String> {
     }
     let most = by_kind.into_iter().max_by_key(|(_, n_values)| *n_values);
     Ok(most.map_or_else(|| "nothing".to_owned(), |(kind, _)| kind))
-}
-
-/// The format of a folder's weights, by its first matrix; none for GGUF.
-fn stored_kind(place: &Place) -> Result<Option<Kind>> {
-    let Place::Folder(folder) = place else { return Ok(None) };
-    let files = place.files()?;
-    let is_weights =
-        |path: &&std::path::PathBuf| path.extension().is_some_and(|e| e == "safetensors");
-    let file = files.iter().find(is_weights);
-    let file = file.with_context(|| format!("`{}` has no safetensors file", folder.display()))?;
-    let file = SafetensorsFile::open(file)?;
-    let mut matrix = None;
-    for name in file.names() {
-        if file.shape(name)?.len() == 2 {
-            matrix = Some(file.kind(name)?);
-            break;
-        }
-    }
-    Ok(matrix)
 }
 
 struct Layout<'a> {
@@ -264,13 +255,32 @@ impl Layout<'_> {
         cell
     }
 
-    fn timed(&self, arm: &Arm, turn: u64, made: Option<String>) -> Cell {
+    /// In each turn every format is timed once: what changes slowly on a machine meets all of them alike. Every turn begins one
+    /// format later, as what runs first, or after which other, may matter too.
+    fn turns(&self, weights: &[(&Arm, Option<String>)]) -> Result<Vec<PlannedCell>> {
+        let keys: Vec<Option<&str>> = weights.iter().map(|(_, made)| made.as_deref()).collect();
+        let program = environment::program_sha256()?;
+        let processor = environment::processor();
+        let together = together(&keys, self.input.as_ref(), &program, processor.as_deref());
+        let mut cells = Vec::new();
+        for turn in 0..self.body.timing.turns {
+            let first = usize::try_from(turn % weights.len().max(1) as u64)?;
+            let (later, sooner) = weights.split_at(first);
+            for (arm, made) in sooner.iter().chain(later) {
+                cells.push(PlannedCell::new(self.timed(arm, turn, made.clone(), &together)));
+            }
+        }
+        Ok(cells)
+    }
+
+    fn timed(&self, arm: &Arm, turn: u64, made: Option<String>, together: &str) -> Cell {
         let reading = self.body.reading.clone();
         let n_pieces = self.body.timing.n_pieces;
         let (flops, n_tokens) = self.writing(n_pieces + 1); // one before the clock runs
         let cost = self.cost(flops, n_tokens, self.memory(arm), 20_000.0);
         let origin = if made.is_some() { Origin::Needed } else { Origin::Input };
-        let task = TimeWeights { origin, turn, n_pieces, reading, before: self.before.clone() };
+        let (before, together) = (self.before.clone(), together.to_owned());
+        let task = TimeWeights { origin, turn, n_pieces, reading, before, together };
         let tags = [("arm", json!(arm.name)), ("step", json!("time")), ("seed", json!(turn))];
         let label = format!("time {}, turn {}", arm.name, turn + 1);
         let mut cell = self.cell(Task::TimeWeights(task), label, &tags, cost);

@@ -92,6 +92,8 @@ pub(crate) fn report(outcome: &Outcome, body: &QuantizationConfig) -> Result<Rep
     blocks.push(try_next(experiment, "On your own text", "--data my.txt"));
     let more = report_parts::more_seeds(experiment);
     blocks.push(try_next(experiment, "More pieces of text, for narrower intervals", &more));
+    let more = format!("--set timing.turns={}", body.timing.turns.saturating_mul(2).max(3));
+    blocks.push(try_next(experiment, "More turns, for narrower intervals of speeds", &more));
     heading(&mut blocks, "How it was made");
     blocks.extend(provenance(outcome));
     let title = experiment.title.clone();
@@ -105,8 +107,6 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
         label: format!("{}: {what}", line.arm.label),
     };
     let smallest = findings.lines.iter().min_by(|a, b| a.size_then_quality(b));
-    let timed = findings.lines.iter().filter(|line| line.is_timed());
-    let fastest = timed.max_by(|a, b| a.decode.value.total_cmp(&b.decode.value));
     let mut numbers = Vec::new();
     if let Some(line) = smallest {
         numbers.push(number(
@@ -123,7 +123,7 @@ fn key_numbers(findings: &Findings<'_>) -> Vec<KeyNumber> {
             &format!("its perplexity against {}", findings.baseline()),
         ));
     }
-    if let Some(line) = fastest {
+    if let Some(line) = findings.fastest() {
         numbers.push(number(
             line,
             format!("{:.0}", line.decode.value),
@@ -169,3 +169,6 @@ fn results(findings: &Findings<'_>) -> Table {
     );
     Table { caption, columns, rows: findings.lines.iter().map(row).collect() }
 }
+
+#[cfg(test)]
+mod tests;

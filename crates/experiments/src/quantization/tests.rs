@@ -10,6 +10,7 @@ use crate::config::{Body, Overrides, Scale};
 use crate::data::{Part, Prepared};
 use crate::outcome::{Curve, judge_all};
 use crate::pretrained::write_drawn;
+use forerun_runs::verdict::Verdict;
 
 fn experiment(set: &[&str]) -> Result<Experiment> {
     let overrides = Overrides {
@@ -86,11 +87,12 @@ fn a_drawn_model_is_written_once_and_measured_in_every_format_that_its_sizes_all
         assert_eq!((made.len(), cell.members.len()), (1, 2), "{}", cell.label);
         assert!(cell.inputs.contains_key("validation"));
     }
-    // Every format has had its first turn before any has its second; none shares a key with another.
-    assert_eq!(labels(&timed)[6..8], ["time int4-g64-gptq, turn 1", "time f32, turn 2"]);
+    // Every format has had its first turn before any has its second, which begins with another; none shares a key with another.
+    assert_eq!(labels(&timed)[6..8], ["time int4-g64-gptq, turn 1", "time bf16, turn 2"]);
+    assert_eq!(timed[13].label, "time f32, turn 2");
     let measured = cells.iter().filter(|cell| cell.label.starts_with("measure"));
     for (place, measured) in measured.enumerate() {
-        let [first, second] = [&timed[place], &timed[7 + place]];
+        let [first, second] = [&timed[place], &timed[7 + (place + 6) % 7]];
         assert_eq!((&first.needs, &second.needs), (&measured.needs, &measured.needs));
         assert_eq!(first.tags["arm"], measured.tags["arm"]);
         assert_eq!((&first.tags["seed"], &second.tags["seed"]), (&0.into(), &1.into()));
@@ -103,13 +105,37 @@ fn a_drawn_model_is_written_once_and_measured_in_every_format_that_its_sizes_all
 }
 
 #[test]
-fn speeds_are_judged_over_turns_and_not_where_cells_shared_the_machine() {
+fn formats_are_timed_together_or_not_at_all() {
+    let keys = |set: &[&str], of: &str| -> Vec<String> {
+        let cells = plan(set).into_iter();
+        cells.filter(|cell| cell.label.starts_with(of)).map(|cell| cell.key()).collect()
+    };
+    // Other weights by GPTQ: whatever is timed beside them is timed anew, bf16 too.
+    let [now, then] = [&["calibration.n_pieces=3"][..], &[]];
+    assert_eq!(keys(now, "measure bf16"), keys(then, "measure bf16"));
+    for of in ["time f32", "time bf16", "time int4-g64-gptq"] {
+        let [now, then] = [now, then].map(|set| keys(set, of));
+        assert_eq!((now.len(), then.len()), (2, 2));
+        assert!(now.iter().all(|key| !then.contains(key)), "{of}");
+    }
+    // More pieces to measure perplexity on are nothing to speeds.
+    assert_eq!(keys(&["seeds=3"], "time"), keys(then, "time"));
+    assert_ne!(keys(&["seeds=3"], "measure"), keys(then, "measure"));
+    // Another program or processor has other speeds.
+    let together =
+        |program, processor| plan::together(&[Some("a"), None], None, program, processor);
+    let here = together("p", Some("fast"));
+    assert_eq!(here, together("p", Some("fast")));
+    assert!(here != together("q", Some("fast")) && here != together("p", Some("slow")));
+}
+
+#[test]
+fn speeds_are_judged_over_turns() {
     let experiment = experiment(&["timing.turns=3"]).unwrap();
     let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
     let claim = |name: &str| experiment.claims.iter().find(|claim| claim.name == name).unwrap();
     let (speed, quality) = (claim("int4-writes-faster"), claim("int8-keeps-quality"));
-    assert_eq!(body.replicates(&experiment, speed), (3, "turn"));
-    assert_eq!(body.replicates(&experiment, quality), (experiment.seeds, "piece"));
+    assert_eq!((body.turns_of(speed), body.turns_of(quality)), (Some(3), None));
     let curve = |arm: &str, series: &str, seed, y| Curve {
         arm: arm.to_owned(),
         seed,
@@ -129,11 +155,6 @@ fn speeds_are_judged_over_turns_and_not_where_cells_shared_the_machine() {
     assert_eq!(judgement.verdict, Verdict::Reproduced, "{}", judgement.reason);
     assert!(judgement.reason.contains("from 3 turns;"), "{}", judgement.reason);
     assert!(judged.rule.ends_with("over at least 3 paired turns"), "{}", judged.rule);
-    assert_eq!(on_this_machine(speed, judgement.clone(), 1), judgement);
-    assert_eq!(on_this_machine(quality, judgement.clone(), 4), judgement);
-    let shared = on_this_machine(speed, judgement, 4);
-    assert_eq!(shared.verdict, Verdict::Inconclusive);
-    assert!(shared.reason.starts_with("4 workers ran at a time"), "{}", shared.reason);
 }
 
 #[test]
@@ -194,6 +215,21 @@ fn mistakes_are_named() {
     refused(
         &["claims.int8-keeps-quality.a.series=loss"],
         "it measures the series `loss`; there are: perplexity",
+    );
+    refused(
+        &["claims.int8-keeps-quality.a.series=decode-speed"],
+        "claim `int8-keeps-quality`: it compares `decode-speed`, which has a value a turn, with `perplexity`, which has one a piece",
+    );
+    refused(
+        &[
+            "claims.int8-keeps-quality.a.series=decode-speed",
+            "claims.int8-keeps-quality.b.series=prompt-speed",
+        ],
+        "`decode-speed` has a value a turn, but rule.replicate.one is `piece of text`",
+    );
+    refused(
+        &["claims.int4-writes-faster.rule.replicate={ one = 'piece', many = 'pieces' }"],
+        "`decode-speed` has a value a turn, but rule.replicate.one is `piece`",
     );
 }
 
@@ -261,21 +297,31 @@ fn what_comes_before_a_text_counts_too() {
 #[test]
 fn a_folder_that_is_quantised_is_refused_before_anything_runs() {
     let place = tempfile::tempdir().unwrap();
-    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    let from = place.path().join("from");
     write_drawn(&from, 1).unwrap();
-    let config = Weights::Packed {
-        blocks: WeightFormat::Int8,
-        tables: WeightFormat::Int8,
-        method: Rounding::Nearest,
+    let check = |folder: &Path| {
+        let experiment = experiment(&[&format!("model={}", folder.display())]).unwrap();
+        let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
+        let error = cells(&experiment, body, &data(1000)).unwrap_err().to_string();
+        let expected = format!("`{}` is quantised already", folder.display());
+        assert!(error.starts_with(&expected), "{error}");
     };
-    let mut go_on = |_, _| ControlFlow::Continue(());
-    quantize::quantized(&from, &to, &config.packing().unwrap(), &[], &mut go_on, &|| false)
-        .unwrap();
-    let experiment = experiment(&[&format!("model={}", to.display())]).unwrap();
-    let Body::Quantization(body) = &experiment.body else { panic!("another kind") };
-    let error = cells(&experiment, body, &data(1000)).unwrap_err().to_string();
-    let expected = format!("`{}` is quantised already", to.display());
-    assert!(error.starts_with(&expected), "{error}");
+    let int8 = WeightFormat::Int8;
+    // Where the tables are kept, the first matrix is as it was.
+    for (name, tables) in [("packed", Some(int8)), ("kept", None)] {
+        let to = place.path().join(name);
+        let config = QuantizeConfig { tables, ..QuantizeConfig::nearest(int8) };
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        quantize::quantized(&from, &to, &config, &[], &mut go_on, &|| false).unwrap();
+        check(&to);
+        // The weights tell it too.
+        let path = to.join("config.json");
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config.as_object_mut().unwrap().remove("quantization_config").unwrap();
+        std::fs::write(&path, config.to_string()).unwrap();
+        check(&to);
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The cell that times a model in one format, once: a turn of several.
 //!
 //! What a process happens to get (where its memory lies, what else runs, how fast the processor may go) is the same for
-//! everything that it reads, so that its pieces do not show how much that matters. Turns do: each is a process of its own, and
-//! every format has had its first before any has its second.
+//! everything that it reads, so that its pieces do not show how much that matters. Turns do: each is a process of its own, beside
+//! which none of ours runs, and every format has had its first before any has its second.
+//!
+//! Speeds are compared with one another, and depend on more than the work: so all formats of a plan are timed together or not at
+//! all. If the weights of one change, or the program, or the processor, none of the speeds in the store is used again.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -33,6 +36,9 @@ pub struct TimeWeights {
     pub reading: ReadingConfig,
     /// Tokens before every text.
     pub before: Vec<i64>,
+    /// Hash of everything that is timed beside it, of the program and of the processor: it makes the key another where any of
+    /// these is another.
+    pub together: String,
 }
 
 /// Tokens and seconds.

@@ -51,7 +51,7 @@ fn a_smoke_run_fits_carries_over_and_says_what_it_saw() {
         serde_json::from_slice(&fs::read(run.join("verdict.json")).unwrap()).unwrap();
     assert!(verdicts.iter().all(|verdict| verdict["verdict"] == "inconclusive"), "one seed");
     let own_share = verdicts.iter().find(|verdict| verdict["name"] == "own-share-alone").unwrap();
-    assert_eq!(own_share["reason"], "1 block of mixtures, the rule asks for 3");
+    assert_eq!(own_share["reason"], "5 mixtures, the rule asks for 15");
     assert_eq!(fs::read_to_string(run.join("recommendation.json")).unwrap().trim(), "[]");
     let report = fs::read_to_string(run.join("report.md")).unwrap();
     for part in [

@@ -1,6 +1,7 @@
 //! `phi3-quantize` on a tiny model with drawn weights.
 
 use forerun_experiments::pretrained::write_drawn;
+use forerun_runs::manifest::Manifest;
 use forerun_runs::results::read_results;
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ const SMOKE: &[&str] = &["run", "phi3-quantize", "--scale", "smoke"];
 #[test]
 fn every_format_is_measured_on_every_piece() {
     let place = Place::new();
-    let said = place.succeed(SMOKE);
+    let said = place.succeed(&[SMOKE, &["--jobs", "2"]].concat());
     assert!(said.contains("inconclusive: Weights of 8 bits"), "{said}"); // two pieces show nothing
     let run = place.only_run("phi3-quantize");
     let rows = read_results(&run.join("results.parquet")).unwrap();
@@ -33,6 +34,16 @@ fn every_format_is_measured_on_every_piece() {
     for row in &timed {
         for speed in ["prompt_tokens_per_sec", "decode_tokens_per_sec"] {
             assert!(row[speed].as_f64().unwrap() > 1.0, "{row:?}");
+        }
+    }
+    // Whatever --jobs says, nothing ran beside what was timed.
+    let cells = Manifest::read(&run.join("manifest.json")).unwrap().cells;
+    for timed in cells.iter().filter(|cell| cell.label.starts_with("time")) {
+        let others = cells.iter().filter(|cell| cell.label != timed.label);
+        for other in others {
+            let alone = other.ended.unwrap() <= timed.started.unwrap()
+                || other.started.unwrap() >= timed.ended.unwrap();
+            assert!(alone, "{} ran beside {}", other.label, timed.label);
         }
     }
     // The size of each format, and that the model stays itself: 5.5 nats are those of a guess among 257.

@@ -216,7 +216,7 @@ fn companions_are_judged_by_what_they_do_not_by_whether_it_is_seen() {
     let (p, none) = judge(0.0);
     assert!(p > 0.01, "{p}");
     assert_eq!(none.verdict, Verdict::Reproduced, "{}", none.reason);
-    assert!(none.reason.contains("20 of 20 companions") && none.n_seeds == 4, "{}", none.reason);
+    assert!(none.reason.contains("20 of 20 companions") && none.n_seeds == 20, "{}", none.reason);
     let (p, little) = judge(0.03);
     assert!(p < 1e-6, "{p}");
     assert_eq!(little.verdict, Verdict::Reproduced, "{}", little.reason);
@@ -289,7 +289,7 @@ fn blocks_fewer_than_the_rule_asks_for_are_inconclusive() {
     let found =
         reconsider(&body, claim(&experiment, "own-share-alone"), &curves, judgement()).unwrap();
     assert_eq!(found.verdict, Verdict::Inconclusive);
-    assert_eq!(found.reason, "2 blocks of mixtures, the rule asks for 3");
+    assert_eq!(found.reason, "10 mixtures, the rule asks for 15");
 }
 
 #[test]

@@ -72,7 +72,7 @@ pub(super) fn memory(findings: &Findings<'_>) -> Figure {
     };
     Figure {
         title: "What each format takes".to_owned(),
-        caption: "Size of the files, and the most that a process held to read prompts and write, less what it held without a model."
+        caption: "Size of the files, and the most that a process held to read a prompt and write after it, less what it held without a model."
             .to_owned(),
         plot: Plot::Bars(plot),
     }

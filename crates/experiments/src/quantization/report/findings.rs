@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::outcome::Outcome;
 use crate::quantization::plan::ROUNDED_TO;
 use crate::quantization::{
-    Arm, DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, QuantizationConfig,
+    Arm, DECODE_SPEED, MEMORY_BYTES, PERPLEXITY, PROMPT_SPEED, QuantizationConfig, Weights,
 };
 use crate::report_parts::Mean;
 
@@ -31,6 +31,9 @@ pub(super) struct Line<'a> {
     /// Tokens a second, over turns.
     pub(super) prompt: Mean,
     pub(super) decode: Mean,
+    /// Over those of the first format, turn by turn.
+    pub(super) prompt_ratio: Mean,
+    pub(super) decode_ratio: Mean,
     pub(super) weight_bytes: f64,
     pub(super) memory_bytes: f64,
     /// Of the files, for each weight of the model.
@@ -39,9 +42,14 @@ pub(super) struct Line<'a> {
 
 impl<'a> Findings<'a> {
     pub(super) fn new(outcome: &'a Outcome, body: &'a QuantizationConfig) -> Self {
-        let first = body.arms.iter().map(|arm| by_piece(outcome, arm, PERPLEXITY));
-        let baseline = first.into_iter().find(|values| !values.is_empty()).unwrap_or_default();
-        let lines = body.arms.iter().filter_map(|arm| Line::new(outcome, arm, &baseline)).collect();
+        let mut lines = Vec::new();
+        let mut baseline = None;
+        for arm in &body.arms {
+            if let Some(line) = Line::new(outcome, arm, baseline.unwrap_or(arm)) {
+                lines.push(line);
+                baseline.get_or_insert(arm);
+            }
+        }
         Self { outcome, body, lines }
     }
 
@@ -52,6 +60,22 @@ impl<'a> Findings<'a> {
 
     pub(super) fn line(&self, name: &str) -> Option<&Line<'a>> {
         self.lines.iter().find(|line| line.arm.name == name)
+    }
+
+    /// The first of the lines with the format that writes fastest, if that can be said: whose intervals lie above those of all other
+    /// formats. How weights were rounded makes no other format.
+    pub(super) fn fastest(&self) -> Option<&Line<'a>> {
+        let slower = |line: &Line<'_>, than: &Line<'_>| {
+            let intervals = line.decode.interval.zip(than.decode.interval);
+            intervals.is_some_and(|(own, other)| own.high < other.low)
+        };
+        let timed: Vec<&Line<'a>> = self.lines.iter().filter(|line| line.is_timed()).collect();
+        timed.iter().copied().find(|line| {
+            let (same, others): (Vec<&Line<'a>>, Vec<&Line<'a>>) =
+                timed.iter().copied().partition(|other| other.has_format_of(line));
+            let all_slower = |fast: &&Line<'a>| others.iter().all(|other| slower(other, fast));
+            !others.is_empty() && same.iter().all(all_slower)
+        })
     }
 
     /// Formats without a measurement.
@@ -82,19 +106,29 @@ impl<'a> Line<'a> {
         self.prompt.value.is_finite() && self.decode.value.is_finite()
     }
 
-    fn new(outcome: &Outcome, arm: &'a Arm, baseline: &[(u64, f64)]) -> Option<Self> {
-        let perplexity = by_piece(outcome, arm, PERPLEXITY);
+    /// Whether computing with its weights is the same work.
+    fn has_format_of(&self, other: &Self) -> bool {
+        match (self.arm.weights, other.arm.weights) {
+            (
+                Weights::Packed { blocks, tables, .. },
+                Weights::Packed { blocks: of_blocks, tables: of_tables, .. },
+            ) => (blocks, tables) == (of_blocks, of_tables),
+            (own, other) => own == other,
+        }
+    }
+
+    fn new(outcome: &Outcome, arm: &'a Arm, baseline: &Arm) -> Option<Self> {
+        let perplexity = by_replicate(outcome, arm, PERPLEXITY);
         let row = outcome.rows_of(&arm.name, "measure").next()?;
         if perplexity.is_empty() {
             return None;
         }
-        let of_baseline = |piece: u64| baseline.iter().find(|(other, _)| *other == piece);
-        let ratios: Vec<f64> = perplexity
-            .iter()
-            .filter_map(|(piece, value)| Some(value / of_baseline(*piece)?.1))
-            .collect();
+        let over_baseline = |series: &str| {
+            let [own, others] = [arm, baseline].map(|arm| by_replicate(outcome, arm, series));
+            Mean::geometric(&ratios(&own, &others))
+        };
         let values = |series: &str| -> Vec<f64> {
-            by_piece(outcome, arm, series).into_iter().map(|(_, value)| value).collect()
+            by_replicate(outcome, arm, series).into_iter().map(|(_, value)| value).collect()
         };
         let weight_bytes = number(row, "weight_bytes")?;
         Some(Self {
@@ -102,9 +136,11 @@ impl<'a> Line<'a> {
             perplexity: Mean::geometric(
                 &perplexity.iter().map(|(_, value)| *value).collect::<Vec<_>>(),
             ),
-            ratio: Mean::geometric(&ratios),
+            ratio: over_baseline(PERPLEXITY),
             prompt: Mean::of(&values(PROMPT_SPEED)),
             decode: Mean::of(&values(DECODE_SPEED)),
+            prompt_ratio: over_baseline(PROMPT_SPEED),
+            decode_ratio: over_baseline(DECODE_SPEED),
             weight_bytes,
             memory_bytes: values(MEMORY_BYTES).first().copied().unwrap_or(f64::NAN),
             bits: 8.0 * weight_bytes / number(row, "n_params")?,
@@ -112,8 +148,14 @@ impl<'a> Line<'a> {
     }
 }
 
-/// A series' finite values, with the pieces that they belong to.
-fn by_piece(outcome: &Outcome, arm: &Arm, series: &str) -> Vec<(u64, f64)> {
+/// Values over those of a baseline on the same piece or in the same turn.
+fn ratios(values: &[(u64, f64)], baseline: &[(u64, f64)]) -> Vec<f64> {
+    let of_baseline = |place: u64| baseline.iter().find(|(other, _)| *other == place);
+    values.iter().filter_map(|(place, value)| Some(value / of_baseline(*place)?.1)).collect()
+}
+
+/// A series' finite values, with the pieces or turns that they belong to.
+fn by_replicate(outcome: &Outcome, arm: &Arm, series: &str) -> Vec<(u64, f64)> {
     let curves = outcome.of(&arm.name, series);
     let values = curves.flat_map(|curve| curve.points.iter().map(|point| (curve.seed, point.1)));
     values.filter(|(_, value)| value.is_finite()).collect()

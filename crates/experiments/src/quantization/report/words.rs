@@ -48,22 +48,34 @@ pub(super) fn what_was_seen(findings: &Findings<'_>) -> Vec<String> {
         megabytes(first.weight_bytes),
     )];
     for line in others {
-        let speed = match first.is_timed() && line.is_timed() {
-            true => format!(
-                "; a prompt {:.2} times as fast, writing {:.2} times",
-                line.prompt.value / first.prompt.value,
-                line.decode.value / first.decode.value
-            ),
-            false => String::new(),
-        };
         seen.push(format!(
-            "{}: perplexity {}; weights {:.2} times as large{speed}.",
+            "{}: perplexity {}; weights {:.2} times as large{}.",
             line.arm.label,
             ratio(line.ratio),
             line.weight_bytes / first.weight_bytes,
+            speeds(line)
         ));
     }
     seen
+}
+
+/// `; a prompt 1.52 times as fast (95 % interval 1.30 to 1.80), writing 3.30 times (2.90 to 3.70)`; nothing if it was not timed.
+fn speeds(line: &Line<'_>) -> String {
+    let Line { prompt_ratio, decode_ratio, .. } = line;
+    if !prompt_ratio.value.is_finite() || !decode_ratio.value.is_finite() {
+        return String::new();
+    }
+    let interval = |ratio: &Mean, name: &str| match ratio.interval {
+        Some(Interval { low, high }) => format!(" ({name}{low:.2} to {high:.2})"),
+        None => String::new(),
+    };
+    format!(
+        "; a prompt {:.2} times as fast{}, writing {:.2} times{}",
+        prompt_ratio.value,
+        interval(prompt_ratio, "95 % interval "),
+        decode_ratio.value,
+        interval(decode_ratio, "")
+    )
 }
 
 /// `1.072 (95 % interval 1.06 to 1.084) times that of f32`.
@@ -103,8 +115,8 @@ pub(super) fn design(findings: &Findings<'_>) -> String {
     };
     format!(
         "{} of {} tokens, spread evenly over the held-out text, each read from its beginning. Speed: {}, in each of which every \
-         format in turn reads and writes {} in a process of its own, {} tokens of a piece at once, then {} one by one, with {} and \
-         one worker at a time. The weights of every format lie in files of safetensors, which are mapped, \
+         format in turn reads and writes {} in a process of its own, {} tokens of a piece at once, then {} one by one, with {} and no \
+         other worker beside it. The weights of every format lie in files of safetensors, which are mapped, \
          not copied, where they are computed with as they are.{gptq}",
         counted(experiment.seeds, "piece"),
         reading.piece_tokens,
@@ -117,11 +129,7 @@ pub(super) fn design(findings: &Findings<'_>) -> String {
 }
 
 pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
-    let of_seeds = |caveat: String| caveat.replace("seed", "piece").replace("every arm", "text");
-    let mut caveats: Vec<String> = report_parts::caveats(&findings.outcome.experiment)
-        .into_iter()
-        .map(of_seeds) // pieces of text take their place
-        .collect();
+    let mut caveats = report_parts::caveats(&findings.outcome.experiment);
     caveats.extend(
         findings
             .rounded_to()
@@ -140,12 +148,6 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
             list(&missing)
         ));
     }
-    let jobs = findings.outcome.manifest.machine.jobs;
-    if jobs > 1 {
-        caveats.push(format!(
-            "{jobs} workers ran at a time: their speeds are those of a machine that is shared, and no claim on them is decided."
-        ));
-    }
     if findings.lines.iter().any(|line| is_unsteady(line.prompt) || is_unsteady(line.decode)) {
         caveats.push(
             "The interval of a speed is wider than a tenth of it to either side: something else used the machine, or the turns are few."
@@ -153,7 +155,8 @@ pub(super) fn caveats(findings: &Findings<'_>) -> Vec<String> {
         );
     }
     caveats.push(
-        "Speeds are those of this machine; their intervals say what other processes on it might show, on the same pieces of text."
+        "Speeds are those of this machine; their intervals say what other processes on it might have shown in the same minutes, on \
+         the same pieces of text. A busy hour or a hot processor is not in them, and neighbouring turns are not independent either."
             .to_owned(),
     );
     caveats.push(
