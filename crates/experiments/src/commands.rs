@@ -13,6 +13,7 @@ use forerun_tensors::parse_device;
 use tch::Device;
 
 use crate::environment;
+use crate::plan::counted;
 use crate::pretrained::{Place, Precision, Pretrained};
 
 pub(crate) use evaluate::{EvaluateArgs, evaluate};
@@ -46,8 +47,9 @@ fn length_note(pretrained: &Pretrained, n_prompt: usize, n_new: usize) -> Option
     let made_for = usize::try_from(pretrained.model.config().max_seq_len).unwrap_or(usize::MAX);
     (n_prompt.saturating_add(n_new) > made_for).then(|| {
         format!(
-            "note: with a prompt of {n_prompt} tokens and {n_new} new ones the text may outgrow the {made_for} tokens that \
-             the model was made for"
+            "note: with a prompt of {} and {} the text may outgrow the {made_for} tokens that the model was made for",
+            counted(n_prompt as u64, "token"),
+            counted(n_new as u64, "new one")
         )
     })
 }

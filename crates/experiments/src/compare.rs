@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use forerun_runs::table::{Cell, Column, Table};
 use toml::{Table as Toml, Value};
 
+use crate::config::{Body, Experiment};
 use crate::outcome::Outcome;
 
 /// Two tables for the terminal: settings that differ, and results.
@@ -25,10 +26,19 @@ pub fn compare(dirs: &[PathBuf]) -> Result<String> {
     }
     text.push_str("\nSettings that differ\n");
     text.push_str(&differing(&names, &configs));
-    text.push_str("\nResults (means over seeds)\n");
+    text.push_str(heading(outcomes.iter().map(|outcome| &outcome.experiment)));
     let results: Vec<BTreeMap<String, Cell>> = outcomes.iter().map(results).collect();
     text.push_str(&side_by_side(&names, &results, |_, _| false));
     Ok(text)
+}
+
+/// Says what means are taken over. Where pieces of text and turns have the numbers of seeds, reports have geometric means of
+/// perplexities too.
+fn heading<'a>(mut experiments: impl Iterator<Item = &'a Experiment>) -> &'static str {
+    match experiments.any(|experiment| matches!(experiment.body, Body::Quantization(_))) {
+        true => "\nResults (arithmetic means over seeds, pieces of text or turns)\n",
+        false => "\nResults (means over seeds)\n",
+    }
 }
 
 fn settings(outcome: &Outcome) -> Result<BTreeMap<String, String>> {
@@ -120,3 +130,6 @@ fn results(outcome: &Outcome) -> BTreeMap<String, Cell> {
     }
     results
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,11 @@ pub(crate) mod drawn;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use forerun_arch::{CausalLm, GenerationDefaults, LmConfig, LoadOptions};
-use forerun_runs::atomic::sha256_hex;
+use forerun_runs::atomic::{sha256_file, sha256_hex};
 use forerun_tokens::gguf::Gguf;
 use forerun_tokens::{ModelTokenizer, Tokenizer};
 use serde::{Deserialize, Serialize};
@@ -148,22 +147,12 @@ impl Place {
         Ok(files)
     }
 
-    /// A hash that tells whether the model is still the same: of what small files hold, and of the sizes and times of those
-    /// with weights, which would take long to read.
+    /// A hash of the names and contents of its files, so that a copy has the same; all of them are read.
     pub(crate) fn fingerprint(&self) -> Result<String> {
         let mut held = String::new();
         for file in self.files()? {
-            let failed = || format!("cannot read `{}`", file.display());
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            let what = if file.extension().is_some_and(|extension| extension == "json") {
-                sha256_hex(&fs::read(&file).with_context(failed)?)
-            } else {
-                let metadata = file.metadata().with_context(failed)?;
-                let changed = metadata.modified().with_context(failed)?;
-                let since = changed.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                format!("{} {}", metadata.len(), since.as_nanos())
-            };
-            held.push_str(&format!("{name} {what}\n"));
+            held.push_str(&format!("{name} {}\n", sha256_file(&file)?));
         }
         Ok(sha256_hex(held.as_bytes()))
     }

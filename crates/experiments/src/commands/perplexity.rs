@@ -182,11 +182,7 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result<i32> {
         }
     }
     if scores.is_empty() {
-        ensure!(
-            interrupt::asked(),
-            "none of the {} has a token to predict",
-            counted(n_empty, "text")
-        );
+        ensure!(interrupt::asked(), nothing_to_predict(&all));
         tell("stopped before anything was scored");
         return Ok(INTERRUPTED);
     }
@@ -211,6 +207,13 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result<i32> {
         say(&(in_words(&scores, &total, window, stride) + &notes.in_words(scores.len())));
     }
     Ok(if notes.stopped { INTERRUPTED } else { 0 })
+}
+
+fn nothing_to_predict(texts: &[Text]) -> String {
+    match texts {
+        [only] => format!("`{}` has no token to predict", only.name),
+        several => format!("none of the {} texts has a token to predict", several.len()),
+    }
 }
 
 /// What a table does not show by itself.

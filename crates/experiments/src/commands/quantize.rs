@@ -18,7 +18,7 @@ use super::texts::{self, Text};
 use crate::cli::{say, tell};
 use crate::environment;
 use crate::interrupt::{self, INTERRUPTED};
-use crate::plan::quantity;
+use crate::plan::{counted, quantity};
 use crate::pretrained::{Place, Pretrained};
 
 /// Hessians that are in memory together, in bytes: 4 for each pair of input channels of each linear map.
@@ -131,10 +131,16 @@ impl QuantizeArgs {
         let tokenizer = place.tokenizer(self.tokenizer.as_deref())?;
         let longest = usize::try_from(place.config()?.max_seq_len).unwrap_or(usize::MAX);
         let pieces = pieces(&texts, &tokenizer, self.text_tokens, PIECE.min(longest))?;
-        let n_tokens: usize = pieces.iter().map(Vec::len).sum();
-        tell(&format!("calibrating on {n_tokens} tokens of {} texts", texts.len()));
+        tell(&calibrating_on(&pieces, tokenizer.encode_prompt("")?.len(), texts.len()));
         Ok(pieces)
     }
+}
+
+/// Of pieces that begin with `n_before` tokens which are none of the texts'.
+fn calibrating_on(pieces: &[Vec<i64>], n_before: usize, n_texts: usize) -> String {
+    let n_tokens: usize = pieces.iter().map(|piece| piece.len() - n_before).sum();
+    let (tokens, texts) = (counted(n_tokens as u64, "token"), counted(n_texts as u64, "text"));
+    format!("calibrating on {tokens} of {texts}")
 }
 
 /// Runs the command.

@@ -1,3 +1,5 @@
+use std::time::{Duration, UNIX_EPOCH};
+
 use forerun_tokens::gguf::Writer;
 
 use super::*;
@@ -92,6 +94,37 @@ fn a_folder_is_loaded_with_its_tokenizer_and_what_ends_a_text() {
     );
     let loaded = folder.load(None, Device::Cpu, Some("bytes")).unwrap();
     assert_eq!(loaded.tokenizer.tokenizer().name(), "bytes");
+}
+
+#[test]
+fn a_copy_is_the_same_model_and_other_weights_are_another() {
+    let place = tempfile::tempdir().unwrap();
+    let [one, copy] = ["one", "copy"].map(|name| Place::Folder(place.path().join(name)));
+    write_drawn(one.path(), 1).unwrap();
+    write_drawn(copy.path(), 1).unwrap();
+    let weights = |at: &Place| at.path().join("model.safetensors");
+    let set_time = |at: &Place, secs: u64| {
+        let file = fs::File::options().append(true).open(weights(at)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(secs)).unwrap();
+    };
+    set_time(&one, 1_000_000_000);
+    set_time(&copy, 1_500_000_000);
+    let before = one.fingerprint().unwrap();
+    assert_eq!(copy.fingerprint().unwrap(), before);
+    // Other weights of the same size and time.
+    let size = weights(&copy).metadata().unwrap().len();
+    write_drawn(copy.path(), 2).unwrap();
+    set_time(&copy, 1_000_000_000);
+    assert_eq!(weights(&copy).metadata().unwrap().len(), size);
+    let other = copy.fingerprint().unwrap();
+    assert_ne!(other, before);
+    fs::write(copy.path().join("tokenizer_config.json"), "{}").unwrap();
+    assert_ne!(copy.fingerprint().unwrap(), other);
+    // Results of experiments are found by it.
+    let file = place.path().join("x.gguf");
+    fs::write(&file, "abc").unwrap();
+    let expected = sha256_hex(format!("x.gguf {}\n", sha256_hex(b"abc")).as_bytes());
+    assert_eq!(Place::Gguf(file).fingerprint().unwrap(), expected);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use forerun_arch::LmConfig;
-use forerun_runs::atomic::{sha256_file, sha256_hex};
+use forerun_runs::atomic::sha256_hex;
 use forerun_runs::seed::Seed;
 use forerun_tensors::kernels::WeightFormat;
 use forerun_tokens::gguf::Gguf;
@@ -126,13 +126,8 @@ fn check(
 
 /// The model as an input of cells: where it lies, and a hash of the files that decide about it.
 fn input(place: &Place) -> Result<Input> {
-    let mut held = String::new();
-    for file in place.files()? {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        held.push_str(&format!("{name} {}\n", sha256_file(&file)?));
-    }
     let path = std::path::absolute(place.path())?;
-    Ok(Input { path, hash: sha256_hex(held.as_bytes()), tokens: None })
+    Ok(Input { path, hash: place.fingerprint()?, tokens: None })
 }
 
 /// The format that most numbers of a GGUF file have.

@@ -121,7 +121,9 @@ fn mistakes_are_one_line_that_names_them() {
     );
     check(&["evaluate", "choices", "tiny", "bad.jsonl"], "`bad.jsonl` line 2: has neither");
     write(&place, "blank.jsonl", "{\"text\": \"\"}\n");
-    check(&["perplexity", "tiny", "blank.jsonl"], "none of the 1 text has a token to predict");
+    let blank = ["perplexity", "tiny", "blank.jsonl"];
+    check(&blank, "`blank.jsonl` has no token to predict");
+    check(&[&blank[..], &["blank.jsonl"]].concat(), "none of the 2 texts has a token to predict");
     // Where nothing can be written is found before there is a model.
     write(
         &place,
@@ -283,6 +285,10 @@ fn choices_are_counted_in_all_three_ways() {
         }
         assert_eq!(found[metric]["value"], f64::from(n_right) / 2.0, "{metric}");
     }
+    // A pipe takes the same lines.
+    let questions = ["evaluate", "choices", "tiny", "items.jsonl", "--json"];
+    let piped = place.succeed(&[&questions[..], &["--out", "/dev/stdout"]].concat());
+    assert_eq!(lines(&piped), [each, vec![found]].concat());
     let table = place.succeed(&["evaluate", "choices", "tiny", "items.jsonl", "--limit", "1"]);
     assert!(table.contains("1 question; a guess is right 50.0 % of the time."), "{table}");
 }

@@ -44,7 +44,7 @@ fn a_reader_that_goes_away_ends_it_quietly() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         String::from_utf8_lossy(&output.stderr),
-        "note: with a prompt of 1 tokens and 200000 new ones the text may outgrow the 512 tokens that the model was made for\n"
+        "note: with a prompt of 1 token and 200000 new ones the text may outgrow the 512 tokens that the model was made for\n"
     );
 }
 

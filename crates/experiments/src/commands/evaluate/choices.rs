@@ -12,8 +12,8 @@
 
 mod items;
 
-use std::fs::File;
-use std::io::{IsTerminal, Write as _};
+use std::fs::{self, File};
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -64,7 +64,7 @@ pub(crate) fn choices(args: &ChoicesArgs) -> Result<i32> {
     items.truncate(args.limit.unwrap_or(usize::MAX));
     ensure!(!items.is_empty(), "--limit must be at least 1, got 0");
     let mut out = args.out.as_deref().map(Lines::open).transpose()?;
-    let pretrained = args.model.load()?;
+    let pretrained = args.model.load().inspect_err(|_| out.iter().for_each(Lines::give_up))?;
     out.as_mut().map_or(Ok(()), Lines::begin)?;
     interrupt::install();
     let mut right: [Vec<f64>; 3] = Default::default();
@@ -109,18 +109,39 @@ fn conclude(right: &[Vec<f64>; 3], items: &[Item], as_json: bool) -> i32 {
 struct Lines<'a> {
     path: &'a Path,
     file: File,
+    /// Whether there was none of that name.
+    is_new: bool,
 }
 
 impl<'a> Lines<'a> {
     /// What a file of that name holds stays in it until [`Self::begin`].
     fn open(path: &'a Path) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(path);
+        let new = File::options().create_new(true).append(true).open(path);
+        let is_new = new.is_ok();
+        let file = match new {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                File::options().create(true).append(true).open(path)
+            }
+            new => new,
+        };
         let file = file.with_context(|| format!("cannot write `{}`", path.display()))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file, is_new })
     }
 
+    /// Empties a file. Pipes, terminals and other devices have no length to set.
     fn begin(&mut self) -> Result<()> {
-        self.file.set_len(0).with_context(|| format!("cannot write `{}`", self.path.display()))
+        let failed = || format!("cannot write `{}`", self.path.display());
+        if self.file.metadata().with_context(failed)?.is_file() {
+            self.file.set_len(0).with_context(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing will be written: a file that was not there goes again.
+    fn give_up(&self) {
+        if self.is_new {
+            let _ = fs::remove_file(self.path);
+        }
     }
 
     fn add(&mut self, line: &Value) -> Result<()> {

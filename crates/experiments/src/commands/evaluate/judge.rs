@@ -164,12 +164,19 @@ fn is_wrong(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Io(error) => {
             error.kind() == ErrorKind::InvalidData // a certificate, within the handshake
-                || error.to_string().contains("failed to lookup address")
+                || is_unknown_name(&error.to_string())
         }
         ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Tls(_) => true,
         ureq::Error::Rustls(_) => true,
         _ => false,
     }
+}
+
+/// Whether a host's name is not known, rather than no name server in reach for now (`EAI_AGAIN`). The standard library
+/// tells them apart by the C library's words alone: glibc's, BSD's and macOS's, or musl's.
+fn is_unknown_name(error: &str) -> bool {
+    let for_now = ["Temporary failure in name resolution", "Try again"];
+    error.contains("failed to lookup address") && !for_now.iter().any(|words| error.contains(words))
 }
 
 /// Waits, unless Ctrl-C comes first.

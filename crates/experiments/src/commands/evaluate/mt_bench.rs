@@ -93,11 +93,12 @@ impl Question {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Settings {
     model: String,
-    /// Of the model's files; none where they cannot be read, and then they are not compared.
+    /// Of what the model's files hold; none where they cannot be read or nobody wrote it down, and then they are not compared.
     #[serde(default)]
-    files: Option<String>,
+    files_sha256: Option<String>,
+    /// None where nobody wrote it down, and then it is not compared.
     #[serde(default)]
-    tokenizer: String,
+    tokenizer: Option<String>,
     precision: String,
     max_new_tokens: usize,
     seed: u64,
@@ -131,8 +132,8 @@ fn settings(args: &MtBenchArgs) -> Settings {
     let own = || "the model's own".to_owned();
     Settings {
         model: args.model.model.clone(),
-        files: Place::find(&args.model.model).and_then(|place| place.fingerprint()).ok(),
-        tokenizer: args.model.tokenizer.clone().unwrap_or_else(own),
+        files_sha256: Place::find(&args.model.model).and_then(|place| place.fingerprint()).ok(),
+        tokenizer: Some(args.model.tokenizer.clone().unwrap_or_else(own)),
         precision: args
             .model
             .precision

@@ -1,4 +1,7 @@
+use std::cell::Cell;
+
 use super::*;
+use crate::pretrained::write_drawn;
 
 #[track_caller]
 fn check(lengths: &[usize], n_tokens: usize, piece: usize, expected: &[(i64, usize)]) {
@@ -66,4 +69,37 @@ fn options_are_the_librarys() {
     let keep = QuantizeArgs { tables: Tables::Keep, ..args(Format::Int8, None, Rounding::Nearest) };
     let config = keep.config().unwrap();
     assert_eq!((config.blocks, config.tables), (WeightFormat::Int8, None));
+}
+
+#[test]
+fn tokens_that_stand_before_a_text_are_none_of_it() {
+    let pieces = [vec![7, 1, 2], vec![7, 3, 4]];
+    assert_eq!(calibrating_on(&pieces, 1, 2), "calibrating on 4 tokens of 2 texts");
+    assert_eq!(calibrating_on(&pieces[..1], 2, 1), "calibrating on 1 token of 1 text");
+}
+
+#[test]
+fn a_stop_between_two_pieces_reads_no_more_and_leaves_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let (from, to) = (place.path().join("from"), place.path().join("to"));
+    write_drawn(&from, 1).unwrap();
+    let config = args(Format::Int4, None, Rounding::Gptq).config().unwrap();
+    let pieces = vec![vec![1, 2, 3, 4]; 5];
+    let asked = Cell::new(0);
+    let run = |stop_at: usize| {
+        asked.set(0);
+        let stopped = || {
+            asked.set(asked.get() + 1);
+            asked.get() == stop_at
+        };
+        let mut go_on = |_, _| ControlFlow::Continue(());
+        quantized(&from, &to, &config, &pieces, &mut go_on, &stopped)
+    };
+    assert!(run(2).is_err());
+    assert_eq!(asked.get(), 2);
+    assert!(!to.exists());
+    // What is never stopped is asked before each piece.
+    run(usize::MAX).unwrap();
+    assert_eq!(asked.get(), pieces.len());
+    assert!(to.join("model.safetensors").is_file());
 }

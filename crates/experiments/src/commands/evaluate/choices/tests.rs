@@ -105,6 +105,45 @@ fn lines_are_in_the_file_at_once_and_old_ones_stay_until_the_model_is_there() {
 }
 
 #[test]
+fn what_has_no_length_can_be_written_to() {
+    let mut lines = Lines::open(Path::new("/dev/null")).unwrap();
+    lines.begin().unwrap();
+    lines.add(&json!(1)).unwrap();
+}
+
+#[test]
+fn without_a_model_files_are_as_they_were() {
+    let place = tempfile::tempdir().unwrap();
+    let [file, old, new] = ["items.jsonl", "old", "new"].map(|name| place.path().join(name));
+    let item = json!({"question": "Q", "choices": ["a", "b"], "answer": 0});
+    std::fs::write(&file, item.to_string()).unwrap();
+    std::fs::write(&old, "old").unwrap();
+    let run = |out: &Path| {
+        let args = ChoicesArgs {
+            model: ModelArgs {
+                model: place.path().display().to_string(),
+                precision: None,
+                tokenizer: None,
+                device: "cpu".to_owned(),
+                threads: Some(1),
+            },
+            file: file.clone(),
+            delimiter: " ".to_owned(),
+            bos: false,
+            limit: None,
+            out: Some(out.to_owned()),
+            json: false,
+        };
+        choices(&args).unwrap_err().to_string()
+    };
+    for out in [&old, &new] {
+        assert!(run(out).contains("is no model"), "{}", run(out));
+    }
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "old");
+    assert!(!new.exists());
+}
+
+#[test]
 fn what_was_stopped_says_so() {
     let item = |n: usize| Item {
         line: n,

@@ -155,9 +155,13 @@ fn prompts_are_filled_once() {
 fn what_waiting_cannot_mend_is_told_apart() {
     use ureq::Error;
     let io = |kind: ErrorKind, text: &str| Error::Io(std::io::Error::new(kind, text));
+    let lookup =
+        |why: &str| io(ErrorKind::Other, &format!("failed to lookup address information: {why}"));
     for (error, expected) in [
         (Error::HostNotFound, true),
-        (io(ErrorKind::Other, "failed to lookup address information: unknown"), true),
+        (lookup("Name or service not known"), true),
+        (lookup("Temporary failure in name resolution"), false),
+        (lookup("Try again"), false),
         (io(ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"), true),
         (Error::Tls("no certificate"), true),
         (io(ErrorKind::ConnectionRefused, "refused"), false),

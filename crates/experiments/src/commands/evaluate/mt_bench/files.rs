@@ -92,21 +92,24 @@ impl Files {
 /// `model: a, not b`.
 fn differences(there: &Settings, asked: &Settings) -> Vec<String> {
     let fields = |settings: &Settings| {
-        let Settings { model, files: _, tokenizer, precision, max_new_tokens, seed } = settings;
+        let Settings { model, files_sha256: _, tokenizer, precision, max_new_tokens, seed } =
+            settings;
         [
-            ("model", model.clone()),
+            ("model", Some(model.clone())),
             ("tokenizer", tokenizer.clone()),
-            ("precision", precision.clone()),
-            ("max-new-tokens", max_new_tokens.to_string()),
-            ("seed", seed.to_string()),
+            ("precision", Some(precision.clone())),
+            ("max-new-tokens", Some(max_new_tokens.to_string())),
+            ("seed", Some(seed.to_string())),
         ]
     };
     let pairs = fields(there).into_iter().zip(fields(asked));
     let mut found: Vec<String> = pairs
-        .filter(|(a, b)| a != b)
-        .map(|((name, a), (_, b))| format!("{name}: {a}, not {b}"))
+        .filter_map(|((name, then), (_, now))| Some((name, then?, now?)))
+        .filter(|(_, then, now)| then != now)
+        .map(|(name, then, now)| format!("{name}: {then}, not {now}"))
         .collect();
-    if matches!((&there.files, &asked.files), (Some(then), Some(now)) if then != now) {
+    if matches!((&there.files_sha256, &asked.files_sha256), (Some(then), Some(now)) if then != now)
+    {
         found.push("the model's files have changed since".to_owned());
     }
     found
