@@ -232,7 +232,11 @@ fn claims(experiment: &Experiment) -> Result<String> {
                 replicate.counted(n)
             ),
         };
-        text.push_str(&wrapped("    smallest effect it can detect: ", "    ", &effect));
+        let label = match claim.rule.direction {
+            Direction::Same => "    largest that it finds to be the same: ",
+            Direction::Higher | Direction::Lower => "    smallest effect it can detect: ",
+        };
+        text.push_str(&wrapped(label, "    ", &effect));
     }
     Ok(text)
 }
@@ -246,7 +250,7 @@ fn found_from(rule: &Rule, effect: f64) -> String {
     let (signed, which) = match rule.direction {
         Direction::Higher => (effect, "or more"),
         Direction::Lower => (-effect, "or less"),
-        Direction::Same => (effect, "is still the same"),
+        Direction::Same => (effect, "or less"),
     };
     format!("a {noun} of {:.*} {which}", decimals(effect), none + signed)
 }

@@ -21,7 +21,7 @@ fn what_can_be_found_is_said_as_the_rule_compares() {
     check(Direction::Lower, Effect::Ratio, -0.0004, "a ratio of 1.00040 or less");
     check(Direction::Higher, Effect::Ratio, 0.93, "a ratio of 1.930 or more");
     check(Direction::Higher, Effect::Difference, -0.05, "a difference of -0.050 or more");
-    check(Direction::Same, Effect::Difference, 0.12, "a difference of 0.120 is still the same");
+    check(Direction::Same, Effect::Difference, 0.12, "a difference of 0.120 or less");
 }
 
 #[test]
