@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
+use super::comparison::{exit_code, read};
 use super::environment::{Environment, Needs};
 use crate::program::Program;
 use crate::workspace::Workspace;
@@ -55,7 +56,7 @@ pub(crate) fn compare(workspace: &Workspace, options: &Options) -> Result<ExitCo
         comparison.differences.iter().take(10).for_each(output::note);
         passed &= comparison.passed();
     }
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit_code(passed))
 }
 
 /// `root` and all below it that hold event files, in order.
@@ -78,18 +79,6 @@ fn folders_with_events(root: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-/// What `command` prints.
-fn read(command: &mut Command) -> Result<String> {
-    let shown = process::show(command);
-    let finished = command.output().with_context(|| format!("cannot start `{shown}`"))?;
-    if !finished.status.success() {
-        let errors = String::from_utf8_lossy(&finished.stderr);
-        let last = errors.lines().map(str::trim).rfind(|line| !line.is_empty());
-        bail!("`{shown}` failed: {}", last.unwrap_or("it did not say why"));
-    }
-    Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
 }
 
 /// One point: the bits of a scalar, or a text; and its time, as text, so that equal means equal.

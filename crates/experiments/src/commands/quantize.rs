@@ -22,7 +22,7 @@ use crate::plan::{counted, quantity};
 use crate::pretrained::{Place, Pretrained};
 
 /// Hessians that are in memory together, in bytes: 4 for each pair of input channels of each linear map.
-pub(crate) const HESSIAN_BYTES: i64 = 1 << 30;
+const HESSIAN_BYTES: i64 = 1 << 30;
 
 /// The command line of `quantize`.
 #[derive(Args, Debug)]
@@ -212,8 +212,8 @@ pub(crate) fn quantized(
     Ok(quantize_folder_watched(from, to, config, &mut hessian, on_tensor)?)
 }
 
-/// As many as [`HESSIAN_BYTES`] allow; each such part reads the texts once more.
-fn blocks_at_once(config: &LmConfig) -> usize {
+/// Blocks whose Hessians are in memory together: as many as [`HESSIAN_BYTES`] allow. Each such part reads the texts once more.
+pub(crate) fn blocks_at_once(config: &LmConfig) -> usize {
     usize::try_from(HESSIAN_BYTES / hessian_bytes(config)).unwrap_or(1).max(1)
 }
 

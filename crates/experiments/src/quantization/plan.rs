@@ -18,7 +18,7 @@ use super::stored::stored_kind;
 use super::timing::TimeWeights;
 use super::{Arm, PlainPrecision, QuantizationConfig, ReadingConfig, Rounding, Weights};
 use crate::cell::{Cell, Cost, Task};
-use crate::commands::quantize::{HESSIAN_BYTES, hessian_bytes};
+use crate::commands::quantize::{blocks_at_once, hessian_bytes};
 use crate::config::Experiment;
 use crate::data::{Input, Prepared};
 use crate::environment;
@@ -385,10 +385,9 @@ impl Layout<'_> {
     /// map's, decomposed in f64.
     fn rounding_bytes(&self) -> f64 {
         let LmConfig { n_layers, d_model, d_ff, .. } = self.model;
-        let a_block = hessian_bytes(&self.model);
-        let n_blocks = n_layers.min((HESSIAN_BYTES / a_block).max(1));
+        let n_blocks = n_layers.min(blocks_at_once(&self.model) as i64);
         let widest = d_model.max(d_ff) as f64;
-        (n_blocks * a_block) as f64 + 4.0 * 8.0 * widest * widest
+        (n_blocks * hessian_bytes(&self.model)) as f64 + 4.0 * 8.0 * widest * widest
     }
 }
 

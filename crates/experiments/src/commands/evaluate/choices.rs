@@ -13,7 +13,7 @@
 mod items;
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -116,14 +116,8 @@ struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// What a file of that name holds stays in it until [`Self::begin`].
     fn open(path: &'a Path) -> Result<Self> {
-        let new = File::options().create_new(true).append(true).open(path);
-        let is_new = new.is_ok();
-        let file = match new {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                File::options().create(true).append(true).open(path)
-            }
-            new => new,
-        };
+        let is_new = !path.exists();
+        let file = File::options().create(true).append(true).open(path);
         let file = file.with_context(|| format!("cannot write `{}`", path.display()))?;
         Ok(Self { path, file, is_new })
     }
